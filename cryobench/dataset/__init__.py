@@ -1,0 +1,1 @@
+"""What a store is: variables, dims, units; creating, opening and viewing stores."""

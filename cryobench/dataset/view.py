@@ -1,0 +1,92 @@
+"""The half-set a method is allowed to see: read from ``observed.zarr``, and no way back from it to a path or a truth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cryobench.errors import StoreError
+from cryobench.physics.ctf import ContrastTransfer
+from cryobench.physics.priors import poses_from_normals, shifts_from_uniforms
+from cryobench.physics.rotation import quaternion_to_matrix
+from cryobench.types import Curve, Images, Rotations, Shifts
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some particles of a half-set: ``images (batch, y, x)``, their CTFs, and poses where the method needs them."""
+
+    images: Images
+    ctf: ContrastTransfer
+    rotations: Rotations | None = None
+    shifts: Shifts | None = None
+
+
+@dataclass(frozen=True)
+class Poses:
+    """Known poses of a half-set, for methods that declare the need: ``quaternions (particle, 4)``, ``shifts`` in angstrom."""
+
+    quaternions: Tensor
+    shifts: Tensor
+
+
+@final
+class Observed:
+    """One half-set, and nothing of the truth: what a method may know.
+
+    Attributes:
+        box: pixels of an image's side, and voxels of the volume to be returned.
+        voxel_size: angstrom.
+        symmetry: point group to assume, such as ``"D2"``.
+        assumed_pose: the pose prior to assume, such as ``{"kind": "uniform"}``.
+        assumed_shift: the shift prior to assume, such as ``{"kind": "triangular", "half_width": 7.0}`` in angstrom.
+        ctf: parameters of all particles of the half-set.
+        noise_patches: ``(patch, y, x)`` particle-free noise from this half's own pool.
+        noise_power: ``(shell,)`` mean power of that noise per pixel in integer shells, ``box // 2 + 1`` of them.
+    """
+
+    def __init__(self, dataset: xr.Dataset, half: int, poses: Poses | None = None) -> None:
+        index = np.flatnonzero(dataset["half"].values == half)
+        if len(index) == 0:
+            raise StoreError(f"expected particles in half {half}, found none; a dataset needs at least two particles")
+        self._images, self._index, self._poses = dataset["images"], index, poses
+        self.box = int(dataset.sizes["x"])
+        self.voxel_size = float(dataset.attrs["voxel_size"])
+        self.symmetry = str(dataset.attrs["symmetry"])
+        self.assumed_pose: Mapping[str, Any] = dict(dataset.attrs["assumed_pose"])
+        self.assumed_shift: Mapping[str, Any] = dict(dataset.attrs["assumed_shift"])
+        columns = {name: torch.as_tensor(dataset[name].values[index]) for name in ContrastTransfer.names()}
+        self.ctf = ContrastTransfer.stack(columns)
+        chosen = np.flatnonzero(dataset["patch_half"].values == half)
+        self.noise_patches: Images = torch.as_tensor(dataset["noise_patches"].values[chosen])
+        self.noise_power: Curve = torch.as_tensor(dataset["noise_power"].values[half - 1])
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __repr__(self) -> str:
+        return f"<Observed: {len(self)} images of {self.box} px at {self.voxel_size:.4g} Å, {self.symmetry}>"
+
+    def read(self, index: slice | NDArray[Any] | list[int]) -> Batch:
+        """The particles at ``index`` (0 ... len - 1) as CPU tensors; ascending indices are read fastest."""
+        rows = self._index[index]
+        images = torch.as_tensor(self._images[rows].values)
+        rotations = shifts = None
+        if self._poses is not None:
+            rotations = quaternion_to_matrix(self._poses.quaternions[index]).float()
+            shifts = self._poses.shifts[index].float()
+        return Batch(images, self.ctf[torch.as_tensor(np.arange(len(self))[index])], rotations, shifts)
+
+    def sample_poses(self, count: int, generator: torch.Generator) -> tuple[Rotations, Shifts]:
+        """``count`` poses and shifts drawn from the assumed priors, on the generator's device."""
+        normals = torch.randn(count, 4, generator=generator, device=generator.device)
+        uniforms = torch.rand(count, 4, generator=generator, device=generator.device)
+        rotations = quaternion_to_matrix(poses_from_normals(self.assumed_pose, normals))
+        return rotations, shifts_from_uniforms(self.assumed_shift, uniforms)

@@ -1,0 +1,1 @@
+"""Resolution measured: alignment, Fourier shell correlation, and the run over stores."""

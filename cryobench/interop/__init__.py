@@ -1,0 +1,1 @@
+"""Files of other programs, parsed and written; nothing here knows a store."""

@@ -1,0 +1,1 @@
+"""Cryo-EM image formation: pure torch, device-agnostic, no input or output."""

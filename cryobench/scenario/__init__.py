@@ -1,0 +1,1 @@
+"""How it is imaged: validated scenarios and the draws they define."""

@@ -1,0 +1,1 @@
+"""What is imaged: phantoms, atomic models, maps, and the catalogue that names them."""

@@ -1,0 +1,1 @@
+"""For authors of methods: conformance tests and tiny datasets."""
