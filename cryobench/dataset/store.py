@@ -181,3 +181,39 @@ def digest(dataset: xr.Dataset, salt: str = "") -> str:
         for block in _blocks(array):
             sha.update(block.tobytes())
     return sha.hexdigest()
+
+
+def describe_dataset(path: Path) -> list[tuple[str, str]]:
+    """What a dataset holds, in words; of a run directory, also what its truth says of SNR and specimen."""
+    observed_path = path / "observed.zarr" if (path / "observed.zarr").exists() else path
+    observed = open_store(observed_path, "observed")
+    halves, box = observed["half"].values, observed.sizes["x"]
+    voxel = observed.attrs["voxel_size"]
+    defocus = (observed["defocus_u"].values + observed["defocus_v"].values) / 2
+    rows = [
+        ("particles", f"{len(halves)} ({(halves == 1).sum()} in half 1, {(halves == 2).sum()} in half 2)"),
+        ("box", f"{box} px of {voxel:.4g} Å, {box * voxel:.1f} Å across; Nyquist {2 * voxel:.4g} Å"),
+        ("micrographs", str(len(np.unique(observed["micrograph"].values)))),
+        ("defocus", f"{defocus.min():.0f} to {defocus.max():.0f} Å, mean {defocus.mean():.0f} Å"),
+        ("optics", f"{observed['voltage'].values[0]:g} kV, Cs {observed['spherical_aberration'].values[0]:g} mm"),
+        ("symmetry", str(observed.attrs["symmetry"])),
+        ("assumed poses", str(observed.attrs["assumed_pose"])),
+        ("assumed shifts", str(observed.attrs["assumed_shift"])),
+        ("poses given", "yes" if "given_rotation" in observed else "no"),
+        ("noise", str(observed.attrs["noise_note"])),
+        ("noise patches", str(observed.sizes["patch"])),
+        ("digest", digest(observed)),
+    ]
+    truth_path = observed_path.parent / "truth.zarr"
+    if truth_path.exists():
+        attrs = open_store(truth_path, "truth").attrs
+        native = (
+            "no noise" if attrs["snr_db"] is None else f"{attrs['snr_db']:.2f} dB at {attrs['native_pixel_size']} Å"
+        )
+        working = "" if attrs.get("working_snr_db") is None else f", {attrs['working_snr_db']:.2f} dB at {voxel:.4g} Å"
+        rows += [
+            ("specimen", str(attrs["specimen"])),
+            ("SNR", native + working),
+            ("scenario", str(attrs["scenario"]["name"])),
+        ]
+    return rows

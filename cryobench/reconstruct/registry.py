@@ -43,3 +43,27 @@ def load_method(name: str) -> type[Reconstructor]:
             f"expected {origin} to define name = {name!r}, summary and Params; it lacks {lacking or 'that name'}"
         )
     return method
+
+
+def describe_methods() -> list[tuple[str, str, str]]:
+    """Name, summary and package of every registered method; one that fails to import says so in its summary."""
+    rows = []
+    for name, point in methods().items():
+        try:
+            summary = load_method(name).summary
+        except PluginError as error:
+            summary = f"broken: {error}"
+        rows.append((name, summary, point.dist.name if point.dist else ""))
+    return rows
+
+
+def describe_parameters(method: type[Reconstructor]) -> list[tuple[str, str, str, str]]:
+    """Name, type, default and description of every parameter of a method."""
+    rows = []
+    for name, field in method.Params.model_fields.items():
+        kind = getattr(field.annotation, "__name__", None)
+        if kind is None or kind == "Literal":
+            kind = str(field.annotation).replace("typing.", "").removeprefix("Literal")
+        default = "required" if field.is_required() else str(field.default)
+        rows.append((name, kind.replace("[", "\\["), default, field.description or ""))
+    return rows

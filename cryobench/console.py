@@ -1,0 +1,82 @@
+"""Progress for people: a live bar on a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Final, final
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+PLAIN_INTERVAL: Final = 5.0
+"""Seconds between lines where there is no terminal."""
+
+
+def _scalars(scalars: Mapping[str, float]) -> str:
+    return "  ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in scalars.items())
+
+
+def _duration(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+@final
+class Listener:
+    """Listens to the pipeline and shows stage, step, time left and current scalars; use as a context manager."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live = Progress(
+            TextColumn("{task.description:<20}"),
+            BarColumn(bar_width=28),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("[dim]{task.fields[scalars]}"),
+            console=console,
+        )
+        self._tasks: dict[str, TaskID] = {}
+        self._began: dict[str, tuple[float, int]] = {}
+        self._last = 0.0
+
+    def __enter__(self) -> Listener:
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._console.is_terminal:
+            self._live.stop()
+
+    def __call__(self, stage: str, step: int, total: int, scalars: Mapping[str, float]) -> None:
+        """Show that ``stage`` is at ``step`` of ``total``."""
+        if self._console.is_terminal:
+            if stage not in self._tasks:
+                self._tasks[stage] = self._live.add_task(stage, total=total, scalars="")
+            self._live.update(self._tasks[stage], completed=step, total=total, scalars=_scalars(scalars))
+            return
+        now = time.monotonic()
+        new = stage not in self._began
+        if new:
+            self._began[stage] = (now, step)
+        if new or step >= total or now - self._last >= PLAIN_INTERVAL:
+            self._last = now
+            start, first = self._began[stage]
+            left = (now - start) * (total - step) / (step - first) if step > first else None
+            parts = [f"{stage:<20} {step}/{total}", _duration(now - start)]
+            parts += [f"left {_duration(left)}"] if left is not None and step < total else []
+            parts += [_scalars(scalars)] if scalars else []
+            self._console.print("  ".join(parts), highlight=False, soft_wrap=True)

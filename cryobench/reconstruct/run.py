@@ -1,0 +1,261 @@
+"""Running a method: each half-set in turn, checked, timed and resumable, into ``predicted.zarr``."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+import zarr
+from pydantic import BaseModel, ValidationError
+
+from cryobench.conventions import HALVES
+from cryobench.dataset.store import PREDICTED_FORMAT, digest, open_store
+from cryobench.dataset.view import Observed, Poses
+from cryobench.errors import CryobenchError, Declined, InputError, PluginError, StoreError, UnknownName
+from cryobench.physics.rotation import matrix_to_quaternion
+from cryobench.reconstruct.contract import Reconstruction, Reconstructor
+from cryobench.reconstruct.harness import Harness, PeakMemory
+from cryobench.reconstruct.provenance import describe
+from cryobench.reconstruct.registry import load_method
+from cryobench.scenario.spec import explain
+
+Progress = Callable[[int, int, int, dict[str, float]], None]
+"""Called with (half, step, total, scalars)."""
+
+
+def parse_params(method: type[Reconstructor], params: Mapping[str, Any]) -> BaseModel:
+    """The method's parameters, validated.
+
+    Raises:
+        UnknownName: if a parameter of that name does not exist.
+        InputError: if a value does not fit.
+    """
+    known = method.Params.model_fields
+    for name in params:
+        if name not in known:
+            raise UnknownName(f"parameter of method {method.name!r}", name, known)
+    try:
+        return method.Params.model_validate(dict(params))
+    except ValidationError as error:
+        raise InputError(f"method {method.name!r}: {explain(error)}") from error
+
+
+def choose_device(method: type[Reconstructor], device: str | None) -> torch.device:
+    """The device to compute on: the one named, else CUDA where it is and the method can use it.
+
+    Raises:
+        Declined: if the method needs a GPU, or a device that is not here was named.
+    """
+    has_gpu = torch.cuda.is_available()
+    if device is None:
+        device = "cuda" if has_gpu and method.needs.gpu != "none" else "cpu"
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise InputError(f"expected a device such as 'cpu', 'cuda' or 'cuda:1', got {device!r}") from error
+    if chosen.type == "cuda" and not has_gpu:
+        raise Declined(
+            f"expected a CUDA device for --device {device}, found none; leave --device out to run on the CPU"
+        )
+    if method.needs.gpu == "required" and chosen.type != "cuda":
+        raise Declined(f"method {method.name!r} needs a CUDA device, and {device} was chosen or found")
+    return chosen
+
+
+def check_needs(method: type[Reconstructor]) -> None:
+    """Decline where a program that the method drives is missing."""
+    missing = [program for program in method.needs.programs if shutil.which(program) is None]
+    if missing:
+        raise Declined(f"method {method.name!r} needs {', '.join(missing)} on the search path; install it first")
+
+
+def check_method(
+    name: str, params: Mapping[str, Any] | None, device: str | None
+) -> tuple[type[Reconstructor], BaseModel, torch.device]:
+    """The method, its validated parameters and its device; everything that can be refused before any work is."""
+    method = load_method(name)
+    parsed = parse_params(method, params or {})
+    check_needs(method)
+    return method, parsed, choose_device(method, device)
+
+
+def known_poses(directory: Path, dataset: xr.Dataset) -> Poses:
+    """Poses for methods that need them: the true ones of a simulated set, else those an imported file came with."""
+    truth = directory / "truth.zarr"
+    if truth.exists():
+        source = open_store(truth, "truth")
+        names = ("rotation", "shift")
+    elif "given_rotation" in dataset:
+        source, names = dataset, ("given_rotation", "given_shift")
+    else:
+        raise Declined("this method needs poses; the dataset has neither a truth nor poses that it was imported with")
+    rotation, shift = (torch.as_tensor(source[name].values) for name in names)
+    return Poses(rotation, shift)
+
+
+def _of_half(poses: Poses, dataset: xr.Dataset, half: int) -> Poses:
+    chosen = torch.as_tensor(np.flatnonzero(dataset["half"].values == half))
+    return Poses(poses.quaternions[chosen], poses.shifts[chosen])
+
+
+def method_seed(seed: int, half: int) -> int:
+    """Seed of a method's own draws, unrelated to the streams that made the data."""
+    return int.from_bytes(hashlib.sha256(f"method {seed} half {half}".encode()).digest()[:7], "big")
+
+
+def reconstruct(
+    directory: Path,
+    method_name: str,
+    params: Mapping[str, Any] | None = None,
+    *,
+    seed: int = 0,
+    device: str | None = None,
+    budget: float = math.inf,
+    overwrite: bool = False,
+    on_progress: Progress = lambda *_: None,
+) -> Path:
+    """Reconstruct both half-sets of ``directory/observed.zarr`` into ``directory/predicted.zarr``.
+
+    A run that was stopped goes on where it was, from its finished half and its last checkpoint.
+
+    Args:
+        directory: of the run.
+        method_name: a registered method.
+        params: its parameters.
+        seed: for the method's draws.
+        device: ``"cpu"``, ``"cuda"``, ...; the best that is here if not given.
+        budget: seconds for each half.
+        overwrite: replace a result of another method, parameters or seed.
+        on_progress: called with (half, step, total, scalars).
+
+    Returns:
+        Path of the store.
+
+    Raises:
+        Declined: if the method's needs are not met.
+        StoreError: if another result is there already.
+    """
+    method, parsed, chosen = check_method(method_name, params, device)
+    dataset = open_store(directory / "observed.zarr", "observed")
+    poses = known_poses(directory, dataset) if method.needs.poses else None
+    identity: dict[str, Any] = {
+        "method": method_name,
+        "params": parsed.model_dump(mode="json"),
+        "seed": seed,
+        "observed_digest": digest(dataset),
+        "budget_seconds": None if math.isinf(budget) else budget,
+    }
+    path = directory / "predicted.zarr"
+    if _is_finished(path, identity, overwrite):
+        return path
+    root = zarr.open_group(path, mode="a", zarr_format=3)
+    root.attrs.update(
+        {
+            "cryobench_store": PREDICTED_FORMAT,
+            "complete": False,
+            **identity,
+            "device": str(chosen),
+            "oracle_poses": method.needs.poses,
+            "voxel_size": dataset.attrs["voxel_size"],
+            "symmetry": dataset.attrs["symmetry"],
+            "provenance": describe(method_name, chosen),
+        }
+    )
+    for half in HALVES:
+        group = root.require_group(f"half{half}")
+        if not group.attrs.get("complete"):
+            observed = Observed(dataset, half, None if poses is None else _of_half(poses, dataset, half))
+            harness = Harness(
+                group,
+                directory / "checkpoints" / f"half{half}.pt",
+                method_seed(seed, half),
+                chosen,
+                budget,
+                lambda step, total, scalars, half=half: on_progress(half, step, total, scalars),  # type: ignore[misc]
+            )
+            _run_half(method(), observed, parsed, harness, group)
+    root.attrs["complete"] = True
+    shutil.rmtree(directory / "checkpoints", ignore_errors=True)
+    return path
+
+
+def _is_finished(path: Path, identity: Mapping[str, Any], overwrite: bool) -> bool:
+    """Whether this very result is there already; clears the way for it where it may."""
+    if not path.exists():
+        return False
+    attrs = dict(zarr.open_group(path, mode="r").attrs) if (path / "zarr.json").is_file() else {}
+    if all(attrs.get(name) == value for name, value in identity.items()):
+        return bool(attrs.get("complete"))
+    if not overwrite:
+        raise StoreError(
+            f"{path} holds a result of method {attrs.get('method')!r} with other parameters, seed, budget or data; "
+            "choose another directory with --out, or pass --overwrite to replace it"
+        )
+    shutil.rmtree(path)
+    shutil.rmtree(path.parent / "checkpoints", ignore_errors=True)
+    return False
+
+
+def _run_half(
+    method: Reconstructor, observed: Observed, params: BaseModel, harness: Harness, group: zarr.Group
+) -> None:
+    cpu_before = time.process_time()
+    if harness.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(harness.device)
+    with PeakMemory() as memory:
+        try:
+            result = method.reconstruct(observed, params, harness)
+        except (CryobenchError, KeyboardInterrupt):
+            harness.write_history()
+            raise
+        except Exception as error:
+            harness.write_history()
+            raise PluginError(f"method {method.name!r} failed: {type(error).__name__}: {error}") from error
+    seconds = harness.elapsed()
+    _check_volume(result, observed, method.name)
+    harness.write_history()
+    _write(group, "volume", result.volume, ("z", "y", "x"))
+    if result.example_images is not None:
+        _write(group, "example_images", result.example_images, ("example", "y", "x"))
+    if result.rotations is not None:
+        _write(group, "rotation", matrix_to_quaternion(result.rotations), ("particle", "quaternion"))
+    if result.shifts is not None:
+        _write(group, "shift", result.shifts, ("particle", "xy"))
+    on_gpu = harness.device.type == "cuda"
+    group.attrs.update(
+        {
+            "wall_seconds": seconds,
+            "cpu_seconds": time.process_time() - cpu_before,
+            "gpu_seconds": seconds if on_gpu else None,
+            "peak_memory_bytes": torch.cuda.max_memory_allocated(harness.device) if on_gpu else memory.peak,
+            "steps": harness.steps,
+            "notes": list(result.notes),
+            "complete": True,
+        }
+    )
+
+
+def _check_volume(result: Reconstruction, observed: Observed, name: str) -> None:
+    if not isinstance(result, Reconstruction):
+        raise PluginError(f"expected method {name!r} to return a Reconstruction, got {type(result).__name__}")
+    shape = (observed.box,) * 3
+    if tuple(result.volume.shape) != shape or not bool(torch.isfinite(result.volume).all()):
+        raise PluginError(
+            f"expected method {name!r} to return a finite volume of shape {shape}, got {tuple(result.volume.shape)}"
+            + ("" if bool(torch.isfinite(result.volume).all()) else " with NaN or infinity")
+        )
+
+
+def _write(group: zarr.Group, name: str, values: torch.Tensor, dims: tuple[str, ...]) -> None:
+    data = values.detach().to("cpu", torch.float32).numpy()
+    if name in group:
+        del group[name]
+    group.create_array(name, shape=data.shape, dtype="float32", chunks=data.shape, dimension_names=dims)[...] = data

@@ -1,0 +1,309 @@
+"""A scenario becomes ``observed.zarr`` and ``truth.zarr``: shard by shard, resumable, the same bytes for any worker count."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+import zarr
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cryobench.dataset.store import create_store, digest, finish_store, has_shard, open_store, open_unfinished, shards
+from cryobench.errors import StoreError
+from cryobench.physics.ctf import ContrastTransfer
+from cryobench.physics.fourier import fourier_crop_images
+from cryobench.physics.imaging import ImagingOperator
+from cryobench.physics.noise import radial_power
+from cryobench.physics.project import VolumeSpectrum, transform_volume
+from cryobench.scenario.draw import draw_micrographs, draw_particles
+from cryobench.scenario.noise import NoiseSource, noise_sources
+from cryobench.scenario.spec import Scenario
+from cryobench.specimens.catalogue import find
+
+BLOCK: Final = 64
+"""Images computed together, aligned to the absolute particle index: FFTs differ in the last bits between batch shapes."""
+TAIL_SAMPLE: Final = 256
+"""Particles whose native images measure the signal power beyond the working Nyquist frequency."""
+
+Progress = Callable[[str, int, int], None]
+
+
+@contextmanager
+def _one_thread_each(jobs: int | None) -> Iterator[ThreadPoolExecutor]:
+    """A pool of workers of one torch thread each: torch's results depend on its thread count, ours must not."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(jobs or os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(before)
+
+
+@dataclass(frozen=True)
+class Imager:
+    """Clean images of a scenario's particles, a block at a time."""
+
+    scenario: Scenario
+    seed: int
+    table: ContrastTransfer
+    native: VolumeSpectrum
+    working: VolumeSpectrum
+
+    @classmethod
+    def prepare(cls, scenario: Scenario, seed: int, volume: Tensor) -> Imager:
+        """Transform the native volume once for native and once for working images."""
+        spec = scenario.image
+        native = transform_volume(volume, spec.native_pixel_size)
+        # padded slices wrap differently at every box, so that working images must be cropped from native ones
+        working = native if spec.slicing == "padded" else transform_volume(volume, spec.native_pixel_size, spec.box)
+        return cls(scenario, seed, draw_micrographs(scenario.ctf, seed), native, working)
+
+    def clean(self, start: int, stop: int, native: bool = False) -> Tensor:
+        """Clean images of particles ``start ... stop - 1`` at the working box, or at the native one."""
+        spec = self.scenario.image
+        draws = draw_particles(self.scenario, self.seed, start, stop, self.table)
+        at_native = native or spec.slicing == "padded"
+        operator = ImagingOperator(
+            spec.native_box,
+            spec.native_pixel_size,
+            draws.rotations.float(),
+            draws.shifts.float(),
+            draws.ctf,
+            image_box=spec.native_box if at_native else spec.box,
+            slicing=spec.slicing,
+        )
+        images = operator.image(self.native if at_native else self.working)
+        return images if native else fourier_crop_images(images, spec.box)
+
+
+def _blocks(start: int, stop: int) -> list[tuple[int, int]]:
+    return [(first, min(first + BLOCK, stop)) for first in range(start, stop, BLOCK)]
+
+
+def measure_signal(imager: Imager, pool: ThreadPoolExecutor, on_progress: Progress) -> tuple[float, float]:
+    """Variance over all pixels of all clean images: at the native box and at the working box.
+
+    In-band power and mean are summed over every particle at the working box; the power beyond the working Nyquist
+    frequency, a small part, is measured on the native images of the first :data:`TAIL_SAMPLE` particles.
+    """
+    particles = imager.scenario.particles
+
+    def moments(block: tuple[int, int]) -> tuple[float, float]:
+        images = imager.clean(*block).double()
+        return float(images.mean((-2, -1)).sum()), float(images.square().mean((-2, -1)).sum())
+
+    def tail(block: tuple[int, int]) -> float:
+        images = imager.clean(*block, native=True)
+        cropped = fourier_crop_images(images, imager.scenario.image.box)
+        return float((images.double().square().mean((-2, -1)) - cropped.double().square().mean((-2, -1))).sum())
+
+    total_mean = total_square = 0.0
+    for done, (mean, square) in enumerate(pool.map(moments, _blocks(0, particles))):
+        total_mean, total_square = total_mean + mean, total_square + square
+        on_progress("measure signal", min((done + 1) * BLOCK, particles), particles)
+    sample = min(TAIL_SAMPLE, particles)
+    beyond = sum(pool.map(tail, _blocks(0, sample))) / sample
+    working = total_square / particles - (total_mean / particles) ** 2
+    return working + beyond, working
+
+
+def simulate(
+    scenario: Scenario,
+    directory: Path,
+    *,
+    seed: int = 0,
+    jobs: int | None = None,
+    on_progress: Progress = lambda *_: None,
+) -> tuple[Path, Path]:
+    """Simulate a dataset into ``directory``, or complete one that was begun there.
+
+    Args:
+        scenario: what to simulate.
+        directory: gets ``observed.zarr`` and ``truth.zarr``.
+        seed: of every draw.
+        jobs: worker threads; all cores if not given. The bytes written do not depend on it.
+        on_progress: called with (stage, done, total).
+
+    Returns:
+        Paths of the two stores.
+
+    Raises:
+        StoreError: if the directory holds stores of another scenario or seed.
+    """
+    observed_path, truth_path = directory / "observed.zarr", directory / "truth.zarr"
+    fingerprint = scenario.model_dump(mode="json")
+    with _one_thread_each(jobs) as pool:
+        if truth_path.exists():
+            truth = open_unfinished(truth_path, "truth")
+            if truth.attrs["scenario"] != fingerprint or truth.attrs["seed"] != seed:
+                raise StoreError(
+                    f"{directory} holds a dataset of another scenario or seed ({truth.attrs['scenario']['name']!r}, "  # type: ignore[index,call-overload]
+                    f"seed {truth.attrs['seed']}); choose another directory with --out, or remove it"
+                )
+            if (
+                truth.attrs["complete"]
+                and observed_path.exists()
+                and open_unfinished(observed_path, "observed").attrs["complete"]
+            ):
+                return observed_path, truth_path
+        volume = find(scenario.specimen).density(scenario.image.native_box, scenario.image.native_pixel_size)
+        imager = Imager.prepare(scenario, seed, volume)
+        sources, note = noise_sources(scenario)
+        if not truth_path.exists():
+            _write_truth(truth_path, imager, volume, sources["pool-1"], pool, on_progress)
+        truth_set = open_store(truth_path, "truth")
+        scale = float(truth_set.attrs["noise_scale"])
+        if not observed_path.exists():
+            truth_digest = digest(truth_set, salt=str(truth_set.attrs["salt"]))
+            _create_observed(observed_path, imager, sources, scale, note, truth_digest, pool)
+        _fill_observed(observed_path, imager, sources["noise"], scale, pool, on_progress)
+    return observed_path, truth_path
+
+
+def _write_truth(
+    path: Path, imager: Imager, volume: Tensor, source: NoiseSource, pool: ThreadPoolExecutor, on_progress: Progress
+) -> None:
+    scenario, seed = imager.scenario, imager.seed
+    spec, count = scenario.image, scenario.particles
+    native_variance, working_variance = measure_signal(imager, pool, on_progress)
+    snr = scenario.noise.snr_db
+    noise_variance = 0.0 if snr == math.inf else native_variance / 10 ** (snr / 10)
+    # how much of the noise the Fourier crop keeps, measured on the method's patches (variance one at the native pixel)
+    sample = torch.cat([_noise(source, imager, "pool-1", block) for block in _blocks(0, scenario.noise.pool)])
+    working_noise = noise_variance * float(sample.double().var())
+    working_snr = 10 * math.log10(working_variance / working_noise) if noise_variance else None
+    specimen = find(scenario.specimen)
+    fingerprint = scenario.model_dump(mode="json")
+    salt = hashlib.sha256(json.dumps([fingerprint, seed], sort_keys=True).encode()).hexdigest()
+    draws = draw_particles(scenario, seed, 0, count, imager.table)
+    shapes = {"volume": tuple(volume.shape), "rotation": (count, 4), "shift": (count, 2)}
+    # built aside and renamed whole, so that a truth that exists is a whole one
+    building = path.with_suffix(".building")
+    _remove(building)
+    group = create_store(
+        building,
+        "truth",
+        shapes,
+        {
+            "voxel_size": spec.native_pixel_size,
+            "native_pixel_size": spec.native_pixel_size,
+            "native_box": spec.native_box,
+            "working_box": spec.box,
+            "noise_scale": math.sqrt(noise_variance),
+            "noise_variance": noise_variance,
+            "clean_signal_variance": native_variance,
+            "working_signal_variance": working_variance,
+            "snr_db": None if snr == math.inf else snr,
+            "working_snr_db": working_snr,
+            "specimen": scenario.specimen,
+            "symmetry": specimen.symmetry,
+            "scenario": fingerprint,
+            "seed": seed,
+            "salt": salt,
+        },
+    )
+    _put(group, "volume", volume.numpy())
+    _put(group, "rotation", draws.quaternions.numpy())
+    _put(group, "shift", draws.shifts.numpy())
+    finish_store(group)
+    building.rename(path)
+
+
+def _remove(path: Path) -> None:
+    import shutil
+
+    if path.exists():
+        shutil.rmtree(path)
+
+
+def _put(group: zarr.Group, name: str, values: NDArray[np.generic], start: int = 0) -> None:
+    array = group[name]
+    assert isinstance(array, zarr.Array)
+    array[start : start + len(values)] = values
+
+
+def _noise(source: NoiseSource, imager: Imager, factor: str, block: tuple[int, int]) -> Tensor:
+    return fourier_crop_images(source.draw(imager.seed, factor, *block), imager.scenario.image.box)
+
+
+def _create_observed(
+    path: Path,
+    imager: Imager,
+    sources: dict[str, NoiseSource],
+    scale: float,
+    note: str,
+    truth_digest: str,
+    pool: ThreadPoolExecutor,
+) -> None:
+    scenario, spec = imager.scenario, imager.scenario.image
+    count, patches, box = scenario.particles, scenario.noise.pool, spec.box
+    draws = draw_particles(scenario, imager.seed, 0, count, imager.table)
+    shapes: dict[str, tuple[int, ...]] = {
+        "images": (count, box, box),
+        "micrograph": (count,),
+        "half": (count,),
+        "noise_patches": (2 * patches, box, box),
+        "patch_half": (2 * patches,),
+        "patch_micrograph": (2 * patches,),
+        "noise_power": (2, box // 2 + 1),
+        **dict.fromkeys(ContrastTransfer.names(), (count,)),
+    }
+    building = path.with_suffix(".building")
+    _remove(building)
+    group = create_store(
+        building,
+        "observed",
+        shapes,
+        {
+            "voxel_size": spec.voxel_size,
+            "symmetry": scenario.assume.symmetry or find(scenario.specimen).symmetry,
+            "assumed_pose": scenario.assumed_pose(),
+            "assumed_shift": scenario.assumed_shift(),
+            "contrast": "protein bright",
+            "noise_note": note,
+            "truth_digest": truth_digest,
+        },
+    )
+    for number, factor in enumerate(("pool-1", "pool-2")):
+        made = pool.map(lambda block, f=factor: scale * _noise(sources[f], imager, f, block), _blocks(0, patches))
+        pool_patches = torch.cat(list(made))
+        _put(group, "noise_patches", pool_patches.numpy(), number * patches)
+        _put(group, "noise_power", radial_power(pool_patches).numpy()[None], number)
+    _put(group, "patch_half", np.repeat([1, 2], patches).astype(np.int8))
+    _put(group, "patch_micrograph", np.full(2 * patches, -1, np.int32))
+    _put(group, "micrograph", draws.micrographs)
+    _put(group, "half", (1 + np.arange(count) % 2).astype(np.int8))
+    for name in ContrastTransfer.names():
+        _put(group, name, getattr(draws.ctf, name).numpy())
+    building.rename(path)
+
+
+def _fill_observed(
+    path: Path, imager: Imager, source: NoiseSource, scale: float, pool: ThreadPoolExecutor, on_progress: Progress
+) -> None:
+    group = open_unfinished(path, "observed")
+    count = imager.scenario.particles
+
+    def image(block: tuple[int, int]) -> Tensor:
+        return imager.clean(*block) + scale * _noise(source, imager, "noise", block)
+
+    for start, stop in shards(count):
+        if not has_shard(path, start):
+            images = []
+            for part in pool.map(image, _blocks(start, stop)):
+                images.append(part)
+                on_progress("simulate", start + sum(map(len, images)), count)
+            _put(group, "images", torch.cat(images).numpy(), start)
+    finish_store(group)
