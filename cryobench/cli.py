@@ -6,6 +6,7 @@ import json
 import math
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -258,7 +259,7 @@ def doctor_command() -> None:
     _console().print(table)
 
 
-def _print_rows(*headings: str, rows: list[tuple[str, ...]]) -> None:
+def _print_rows(*headings: str, rows: Sequence[tuple[str, ...]]) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
@@ -354,22 +355,31 @@ def import_relion_command(
     ] = None,
     invert: Annotated[bool, typer.Option("--invert", help="Images have protein dark.")] = False,
     stacks: Annotated[Path | None, typer.Option(help="Directory of the image stacks.", show_default=False)] = None,
+    amplitude_contrast: Annotated[
+        float | None, typer.Option(help="To take where the file states none.", show_default=False)
+    ] = None,
+    noise_patches: Annotated[int, typer.Option(min=16, help="Noise images to make for each half.")] = 512,
     seed: Seed = 0,
 ) -> None:
     """RELION particles into an observed.zarr, with the noise spectrum measured outside the particle."""
+    from cryobench.console import Listener
     from cryobench.ingest import import_relion
 
-    path = import_relion(
-        star,
-        out,
-        symmetry=symmetry,
-        box=box,
-        particle_radius=radius,
-        shift_half_width=shift,
-        invert=invert,
-        stack_directory=stacks,
-        seed=seed,
-    )
+    with Listener(_console()) as listener:
+        path = import_relion(
+            star,
+            out,
+            symmetry=symmetry,
+            box=box,
+            particle_radius=radius,
+            shift_half_width=shift,
+            invert=invert,
+            stack_directory=stacks,
+            amplitude_contrast=amplitude_contrast,
+            noise_patches=noise_patches,
+            seed=seed,
+            on_progress=lambda stage, done, total: listener(stage, done, total, {}),
+        )
     _console().print(f"dataset  {path}", soft_wrap=True)
 
 

@@ -1,10 +1,11 @@
 """Foreign files -> ``observed.zarr``: images streamed into a store, and the noise measured beside the particles.
 
 The noise spectrum is measured where the particle is not: outside a disc. The periodogram of such a masked image leaks between
-shells (3-10 % at 0.75 of the box, more where the spectrum is steep). Its autocorrelation does not: the mean product of the
-background pixels that lie a lag apart estimates the noise's autocovariance without bias, whatever the shape of the region.
-Weighted by the number of pixel pairs a whole image has at that lag and transformed, it is the expected power of whole images
-of that noise, shell by shell (Wiener-Khinchin; the Blackman-Tukey estimate for a region with a hole).
+shells (measured: up to 12 % on the spectrum of real particles, more on steeper ones). Its autocorrelation does not: the mean
+product of the background pixels that lie a lag apart estimates the noise's autocovariance without bias, whatever the shape of
+the region (but for the constant that goes with each image's mean: 3-6 % of shell 1). Weighted by the number of pixel pairs a
+whole image has at that lag and transformed, it is the expected power of whole images of that noise, shell by shell
+(Wiener-Khinchin; the Blackman-Tukey estimate for a region with a hole).
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ from cryobench.scenario.draw import generator
 from cryobench.scenario.noise import NoiseSource
 from cryobench.types import Curve, Images
 
-BACKGROUND_RADIUS: Final = 0.375
-"""Default particle radius as a fraction of the image side: background beyond 75 % of the box, as RELION's extraction has it."""
+BACKGROUND_RADIUS: Final = 0.4
+"""Default particle radius as a fraction of the image side: 0.8 of half the box."""
 MAXIMUM_RADIUS: Final = 0.45
 """Beyond this fraction of the side, lags of the autocorrelation are left with too few pairs of background pixels."""
 SHIFT_HALF_WIDTH: Final = 28.0
@@ -64,17 +65,24 @@ class BackgroundSpectrum:
     """
 
     def __init__(self, box: int, radius_in_pixels: float) -> None:
-        if not 0 < radius_in_pixels <= MAXIMUM_RADIUS * box:
-            raise InputError(
-                f"expected a particle radius above 0 and at most {MAXIMUM_RADIUS * box:.4g} px ({MAXIMUM_RADIUS:g} of the box of "
-                f"{box} px), got {radius_in_pixels:.4g} px; give a smaller radius or extract with a larger box"
-            )
         self.box, self.count = box, 0
         self.background = (radius(box, 2, torch.zeros(1)) > radius_in_pixels).float()
         self._power = torch.zeros(2 * box, box + 1, dtype=torch.float64)
+        self._pairs = self._lagged(self._padded(self.background.double()))
+        self._whole = self._lagged(self._padded(torch.ones(box, box, dtype=torch.float64)))
+        # in boxes under 20 px or so a lag may be left without any pair below the largest radius too
+        bare = bool(((self._whole > 0.5) & (self._pairs < 0.5)).any())
+        if bare or not 0 < radius_in_pixels <= MAXIMUM_RADIUS * box:
+            raise InputError(
+                f"expected a particle radius above 0 and at most {MAXIMUM_RADIUS * box:.4g} px ({MAXIMUM_RADIUS:g} of the box of "
+                f"{box} px), with background around it, got {radius_in_pixels:.4g} px; give a smaller radius or a larger box"
+            )
 
     def _padded(self, images: Images) -> Tensor:
         return torch.fft.rfft2(images, s=(2 * self.box, 2 * self.box)).abs().square()
+
+    def _lagged(self, power: Tensor) -> Tensor:
+        return torch.fft.irfft2(power, s=(2 * self.box, 2 * self.box))
 
     def add(self, images: Images) -> None:
         """Count ``(batch, y, x)`` images in; the mean of each one's background is taken off first."""
@@ -90,14 +98,10 @@ class BackgroundSpectrum:
         """
         if self.count == 0:
             raise InputError("expected images to measure the noise on, got none")
-        side = (2 * self.box, 2 * self.box)
-        lagged = torch.fft.irfft2(self._power / self.count, s=side)
-        pairs = torch.fft.irfft2(self._padded(self.background.double()), s=side)
-        whole = torch.fft.irfft2(self._padded(torch.ones(self.box, self.box, dtype=torch.float64)), s=side)
-        covariance = torch.where(pairs > 0.5, lagged / pairs.clamp(min=0.5), 0) * whole
-        periodic = (
-            covariance[: self.box] + covariance[self.box :]
-        )  # a lag and the lag less a box meet in an image's DFT
+        products = self._lagged(self._power / self.count)
+        covariance = torch.where(self._whole > 0.5, products / self._pairs.clamp(min=0.5), 0) * self._whole
+        # a lag and the lag less a box meet in an image's discrete transform
+        periodic = covariance[: self.box] + covariance[self.box :]
         periodic = periodic[:, : self.box] + periodic[:, self.box :]
         spectrum = torch.fft.rfft2(periodic).real / self.box**2
         shells, (kx, _) = half_shells(self.box, spectrum).flatten(), half_frequencies(self.box, spectrum)
@@ -117,7 +121,7 @@ def import_relion(
     invert: bool = False,
     seed: int = 0,
     noise_patches: int = 512,
-    shift_half_width: float = SHIFT_HALF_WIDTH,
+    shift_half_width: float | None = None,
     amplitude_contrast: float | None = None,
     stack_directory: str | Path | None = None,
     on_progress: Progress = lambda *_: None,
@@ -134,11 +138,11 @@ def import_relion(
         out: directory for the store; created if it is not there.
         symmetry: point group to assume.
         box: Fourier-crop the images to this many pixels.
-        particle_radius: angstrom; beyond it is noise. 0.375 of the image side if not given.
+        particle_radius: angstrom; beyond it is noise. 0.4 of the image side (0.8 of half the box) if not given.
         invert: flip the contrast, for images with protein dark.
         seed: of the split and of the noise patches.
         noise_patches: to draw for each half.
-        shift_half_width: of the triangular shift prior to assume, angstrom; 0 for none.
+        shift_half_width: of the triangular shift prior to assume, angstrom; 0 for none, 28 Å if not given.
         amplitude_contrast: to take where the file lacks ``rlnAmplitudeContrast``.
         stack_directory: where the image stacks are, if not where the STAR file says.
         on_progress: called with (stage, done, total).
@@ -157,6 +161,7 @@ def import_relion(
     working = native if box is None else box
     if not 8 <= working <= native:
         raise InputError(f"expected a box from 8 to the images' {native} px, got {working}")
+    shift_half_width = SHIFT_HALF_WIDTH if shift_half_width is None else shift_half_width
     if noise_patches < 1 or not 0 <= shift_half_width < math.inf:
         raise InputError(
             f"expected at least 1 noise patch and a shift half-width of 0 Å or more, got {noise_patches} and {shift_half_width}"
@@ -255,7 +260,7 @@ def _open_or_create(
 ) -> zarr.Group:
     """A new store, or the one that the same import left unfinished."""
     sha = hashlib.sha256(json.dumps(attributes, sort_keys=True).encode())
-    for array in (*table.ctf.values(), table.index, table.quaternion, table.shift):
+    for array in (*table.ctf.values(), table.index, table.quaternion, table.shift, table.half):
         sha.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
     attributes = {**attributes, "import_digest": sha.hexdigest()}
     if store.exists():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -41,3 +43,15 @@ def data_directory() -> Path:
     path = Path(os.environ.get("CRYOBENCH_DATA", ""))
     require(bool(os.environ.get("CRYOBENCH_DATA")) and (path / "models").is_dir(), "real data (CRYOBENCH_DATA)")
     return path
+
+
+@pytest.fixture(scope="session")
+def program() -> Callable[[str], Path]:
+    """``program("relion_project")``: where an external program is; skips or fails with the reason when it is missing."""
+
+    def find(name: str) -> Path:
+        path = shutil.which(name)
+        require(path is not None, f"the program {name}")
+        return Path(str(path))
+
+    return find

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 import zarr
+import zarr.errors
 from numpy.typing import NDArray
 
 from cryobench import __version__
@@ -69,7 +71,7 @@ def create_store(
     for name, shape in shapes.items():
         variable = schema[name]
         sharded = "particle" in variable.dims and len(shape) == 3
-        chunks = chunk_shape(variable.dims, shape, min(PARTICLES_PER_CHUNK, max(shape[0], 1)))
+        chunks = chunk_shape(variable.dims, shape, PARTICLES_PER_CHUNK)
         group.create_array(
             name,
             shape=shape,
@@ -106,7 +108,10 @@ def open_unfinished(path: Path, kind: str) -> zarr.Group:
 def finish_store(group: zarr.Group) -> None:
     """Mark a store whole and gather its metadata in one file, so that plain ``xarray.open_zarr`` opens it fast."""
     group.attrs["complete"] = True
-    zarr.consolidate_metadata(group.store, path=group.path)
+    with warnings.catch_warnings():
+        # zarr warns that consolidated metadata is not yet in the version 3 specification; readers without it ignore it
+        warnings.simplefilter("ignore", zarr.errors.ZarrUserWarning)
+        zarr.consolidate_metadata(group.store, path=group.path)
 
 
 def shards(particles: int) -> Iterator[tuple[int, int]]:
@@ -140,7 +145,7 @@ def open_store(path: Path, kind: Kind) -> xr.Dataset:
         StoreError: if it is missing, unfinished, of another kind, or its variables are not what the schema says.
     """
     _check_present(path)
-    dataset = xr.open_zarr(path, chunks=None, consolidated=None)
+    dataset = xr.open_zarr(path, chunks=None, consolidated=False)
     _check_kind(dataset.attrs, path, kind)
     for name, variable in SCHEMAS[kind].items():
         if name not in dataset:

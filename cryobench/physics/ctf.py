@@ -13,10 +13,14 @@ from cryobench.types import Images, Scalars
 
 
 def electron_wavelength(voltage: Scalars) -> Scalars:
-    """Relativistic electron wavelength in angstrom for ``voltage`` in kV (de Broglie)."""
-    c, e, m, h = constants.c, constants.e, constants.m_e, constants.h
-    volts = voltage * 1e3
-    return h * 1e10 / torch.sqrt(2 * m * e * volts * (1 + e * volts / (2 * m * c**2)))
+    """Relativistic electron wavelength in angstrom for ``voltage`` in kV.
+
+    ``h c / sqrt(E (E + 2 m c^2))`` with the energies in keV, which single precision holds; in SI units it underflows.
+    """
+    kilovolts = constants.e * 1e3
+    return (constants.h * constants.c * 1e10 / kilovolts) / torch.sqrt(
+        voltage * (voltage + 2 * constants.m_e * constants.c**2 / kilovolts)
+    )
 
 
 @dataclass(frozen=True)

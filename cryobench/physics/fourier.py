@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Complex, Float
 from torch import Tensor
 
 from cryobench.conventions import origin
@@ -30,7 +31,7 @@ def _half_rows(spectrum: Tensor, box: int, dims: tuple[int, ...]) -> Tensor:
     return spectrum
 
 
-def crop_spectra(spectra: Spectra, box: int) -> Spectra:
+def crop_spectra(spectra: Spectra, box: int) -> Complex[Tensor, "*batch {box} {box}//2+1"]:
     """Half-space spectra of a larger square image cut to those of ``box`` pixels over the same field of view.
 
     Values are scaled so that the images keep their pixel values. Nothing at or beyond the new Nyquist frequency is kept:
@@ -45,14 +46,14 @@ def crop_spectra(spectra: Spectra, box: int) -> Spectra:
     return kept * inside_nyquist(box, kept.real) * (box / n) ** 2
 
 
-def fourier_crop_images(images: Images, box: int) -> Images:
+def fourier_crop_images(images: Images, box: int) -> Float[Tensor, "*batch {box} {box}"]:
     """Images resampled to ``box`` pixels over the same field of view by cutting their spectra to the Nyquist disc."""
     if images.shape[-1] == box:
         return images
     return invert_images(crop_spectra(transform_images(images), box), box)
 
 
-def fourier_crop_volumes(volumes: Volumes, box: int) -> Volumes:
+def fourier_crop_volumes(volumes: Volumes, box: int) -> Float[Tensor, "*batch {box} {box} {box}"]:
     """Volumes resampled to ``box`` voxels over the same field of view, cut strictly inside the Nyquist sphere."""
     n = volumes.shape[-1]
     if box > n:

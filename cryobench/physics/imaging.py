@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, TypeAlias, final
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from cryobench.errors import InputError
@@ -89,11 +90,11 @@ class ImagingOperator:
             slices = slices * self.ctf.to(spectrum.values).evaluate(box, self.pixel_size)
         return crop(invert_images(slices, box), self.image_box, 2)
 
-    def __call__(self, volume: Volume) -> Images:
+    def __call__(self, volume: Volume) -> Float[Tensor, "batch {self.image_box} {self.image_box}"]:
         """Clean images ``(batch, y, x)`` of ``volume``."""
         return self.image(self.transform(volume))
 
-    def T(self, images: Images) -> Volume:
+    def T(self, images: Images) -> Float[Tensor, "{self.box} {self.box} {self.box}"]:
         """The adjoint: the volume ``A^T y``, exact to rounding, as the vector-Jacobian product of the linear ``A``."""
         with torch.enable_grad():
             zero = images.new_zeros((self.box,) * 3, requires_grad=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from cryobench.errors import InputError
@@ -36,19 +37,25 @@ def colour(white: Images, power: Curve) -> Images:
 
     Frequencies beyond the last shell take its value.
     """
-    box = white.shape[-1]
-    if len(power) != box // 2 + 1:
-        raise InputError(f"expected a noise spectrum of {box // 2 + 1} shells for a box of {box}, got {len(power)}")
-    kx, ky = half_frequencies(box, white)
-    radius = (kx**2 + ky**2).sqrt().clamp(max=box // 2)
-    lower = radius.floor().long().clamp(max=box // 2 - 1)
-    amplitude = torch.lerp(power.to(white)[lower], power.to(white)[lower + 1], radius - lower).clamp(min=0).sqrt()
-    return torch.fft.irfft2(torch.fft.rfft2(white) * amplitude, s=(box, box))
+    return torch.fft.irfft2(torch.fft.rfft2(white) * _amplitude(white, power), s=white.shape[-2:])
 
 
 def whiten(images: Images, power: Curve) -> Images:
-    """Images divided by the square root of a radial noise ``power``: noise of that spectrum becomes white of variance 1."""
-    return colour(images, 1 / power.clamp(min=torch.finfo(power.dtype).tiny))
+    """The inverse of :func:`colour`: noise of radial spectrum ``power`` becomes white of variance 1."""
+    amplitude = _amplitude(images, power).clamp(min=torch.finfo(images.dtype).tiny ** 0.5)
+    return torch.fft.irfft2(torch.fft.rfft2(images) / amplitude, s=images.shape[-2:])
+
+
+def _amplitude(images: Images, power: Curve) -> Tensor:
+    """Square root of a radial ``power`` on the half-space frequencies of ``images``."""
+    box = images.shape[-1]
+    if len(power) != box // 2 + 1:
+        raise InputError(f"expected a noise spectrum of {box // 2 + 1} shells for a box of {box}, got {len(power)}")
+    kx, ky = half_frequencies(box, images)
+    radius = (kx**2 + ky**2).sqrt().clamp(max=box // 2)
+    lower = radius.floor().long().clamp(max=box // 2 - 1)
+    values = power.to(images)
+    return torch.lerp(values[lower], values[lower + 1], radius - lower).clamp(min=0).sqrt()
 
 
 def turn(patches: Images, turns: Tensor) -> Images:
@@ -61,7 +68,7 @@ def turn(patches: Images, turns: Tensor) -> Images:
     return result
 
 
-def cut(patches: Images, box: int, corners: Tensor) -> Images:
+def cut(patches: Images, box: int, corners: Tensor) -> Float[Tensor, "batch {box} {box}"]:
     """Windows of ``box`` pixels from patches ``(batch, y, x)`` at upper-left ``corners (batch, 2)`` in (x, y)."""
     limit = patches.shape[-1] - box
     if limit < 0:

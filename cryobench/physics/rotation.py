@@ -59,3 +59,10 @@ def rotation_from_cryosparc(pose: ArrayLike) -> Rotation:
 def rotation_to_cryosparc(rotation: Rotation) -> NDArray[np.float64]:
     """Our pose to cryoSPARC's axis-angle pose in radians."""
     return rotation.inv().as_rotvec()
+
+
+def matrix_to_quaternion(rotations: Rotations) -> Quaternions:
+    """Unit quaternions, scalar last and not negative, of rotation matrices; computed on the CPU by scipy."""
+    flat = rotations.detach().reshape(-1, 3, 3).cpu().double().numpy()
+    quaternions = Rotation.from_matrix(flat).as_quat(canonical=True)
+    return torch.as_tensor(quaternions).to(rotations).reshape(*rotations.shape[:-2], 4)

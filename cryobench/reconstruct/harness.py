@@ -73,7 +73,8 @@ class Harness:
         self._before = 0.0  # seconds of earlier tries that this one goes on from
         self._paused = 0.0
         self._records: list[dict[str, float]] = []
-        self._snapshots: list[tuple[float, int]] = []
+        self._snapshots = 0
+        self._begun = False  # whether what an earlier try left is sorted out
         self.steps = 0
         self._synchronise()
         self._start = time.perf_counter()
@@ -106,7 +107,9 @@ class Harness:
         values = volume.detach().to("cpu", torch.float32).numpy()
         if not np.isfinite(values).all():
             raise InputError(f"expected a finite volume in the snapshot at step {self.steps}, got NaN or infinity")
-        self._snapshots.append((seconds, images_seen))
+        if not self._begun:
+            self._drop_snapshots(0)  # the method began anew and asked for no checkpoint
+        self._snapshots += 1
         self._append("snapshots", values, ("snapshot", "z", "y", "x"))
         self._append("snapshot_seconds", np.float64(seconds), ("snapshot",))
         self._append("snapshot_images_seen", np.int64(images_seen), ("snapshot",))
@@ -130,7 +133,7 @@ class Harness:
                 "step": step,
                 "seconds": self.elapsed(),
                 "records": self._records,
-                "snapshots": len(self._snapshots),
+                "snapshots": self._snapshots,
             },
         }
         began = time.perf_counter()
@@ -147,14 +150,18 @@ class Harness:
             kept = torch.load(self._path, map_location=self.device, weights_only=True)
         own: dict[str, Any] = kept["harness"] if kept else {"step": 0, "seconds": 0.0, "records": [], "snapshots": 0}
         self.steps, self._before, self._records = own["step"], own["seconds"], list(own["records"])
+        self._drop_snapshots(own["snapshots"])
+        self._start, self._paused = time.perf_counter(), 0.0
+        return kept["method"] if kept else None
+
+    def _drop_snapshots(self, keep: int) -> None:
+        """Cut off the snapshots that an earlier try took after the first ``keep``."""
         for name in ("snapshots", "snapshot_seconds", "snapshot_images_seen"):
             if name in self._group:
                 array = self._group[name]
                 assert isinstance(array, zarr.Array)
-                array.resize((own["snapshots"], *array.shape[1:]))
-        self._snapshots = [(0.0, 0)] * own["snapshots"]
-        self._start, self._paused = time.perf_counter(), 0.0
-        return kept["method"] if kept else None
+                array.resize((keep, *array.shape[1:]))
+        self._snapshots, self._begun = keep, True
 
     def write_history(self) -> None:
         """Write the records as one variable a scalar along ``record``; NaN where a record lacks one."""

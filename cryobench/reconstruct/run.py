@@ -17,7 +17,7 @@ import zarr
 from pydantic import BaseModel, ValidationError
 
 from cryobench.conventions import HALVES
-from cryobench.dataset.store import PREDICTED_FORMAT, digest, open_store
+from cryobench.dataset.store import PREDICTED_FORMAT, digest, finish_store, open_store
 from cryobench.dataset.view import Observed, Poses
 from cryobench.errors import CryobenchError, Declined, InputError, PluginError, StoreError, UnknownName
 from cryobench.physics.rotation import matrix_to_quaternion
@@ -182,7 +182,7 @@ def reconstruct(
                 lambda step, total, scalars, half=half: on_progress(half, step, total, scalars),  # type: ignore[misc]
             )
             _run_half(method(), observed, parsed, harness, group)
-    root.attrs["complete"] = True
+    finish_store(root)
     shutil.rmtree(directory / "checkpoints", ignore_errors=True)
     return path
 
@@ -190,6 +190,7 @@ def reconstruct(
 def _is_finished(path: Path, identity: Mapping[str, Any], overwrite: bool) -> bool:
     """Whether this very result is there already; clears the way for it where it may."""
     if not path.exists():
+        shutil.rmtree(path.parent / "checkpoints", ignore_errors=True)  # of a result that was since removed
         return False
     attrs = dict(zarr.open_group(path, mode="r").attrs) if (path / "zarr.json").is_file() else {}
     if all(attrs.get(name) == value for name, value in identity.items()):
@@ -220,7 +221,7 @@ def _run_half(
             harness.write_history()
             raise PluginError(f"method {method.name!r} failed: {type(error).__name__}: {error}") from error
     seconds = harness.elapsed()
-    _check_volume(result, observed, method.name)
+    _check_result(result, observed, method.name)
     harness.write_history()
     _write(group, "volume", result.volume, ("z", "y", "x"))
     if result.example_images is not None:
@@ -243,15 +244,31 @@ def _run_half(
     )
 
 
-def _check_volume(result: Reconstruction, observed: Observed, name: str) -> None:
+def _check_result(result: Reconstruction, observed: Observed, name: str) -> None:
     if not isinstance(result, Reconstruction):
         raise PluginError(f"expected method {name!r} to return a Reconstruction, got {type(result).__name__}")
-    shape = (observed.box,) * 3
-    if tuple(result.volume.shape) != shape or not bool(torch.isfinite(result.volume).all()):
-        raise PluginError(
-            f"expected method {name!r} to return a finite volume of shape {shape}, got {tuple(result.volume.shape)}"
-            + ("" if bool(torch.isfinite(result.volume).all()) else " with NaN or infinity")
-        )
+    box, particles = observed.box, len(observed)
+    shapes: dict[str, tuple[int | None, ...]] = {
+        "volume": (box, box, box),
+        "example_images": (None, box, box),
+        "rotations": (particles, 3, 3),
+        "shifts": (particles, 2),
+    }
+    for part, shape in shapes.items():
+        values: torch.Tensor | None = getattr(result, part)
+        if values is None and part != "volume":
+            continue
+        if values is None or not _fits(tuple(values.shape), shape) or not bool(torch.isfinite(values).all()):
+            got = "None" if values is None else f"shape {tuple(values.shape)}"
+            flawed = values is not None and not bool(torch.isfinite(values).all())
+            raise PluginError(
+                f"expected method {name!r} to return finite {part} of shape {str(shape).replace('None', 'any')}, got {got}"
+                + (" with NaN or infinity" if flawed else "")
+            )
+
+
+def _fits(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
+    return len(shape) == len(expected) and all(e in (None, n) for n, e in zip(shape, expected, strict=True))
 
 
 def _write(group: zarr.Group, name: str, values: torch.Tensor, dims: tuple[str, ...]) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cryobench.physics.ctf import ContrastTransfer
-from cryobench.physics.grids import soft_sphere
+from cryobench.physics.grids import inside_nyquist, soft_sphere
 from cryobench.physics.imaging import ImagingOperator
 from cryobench.physics.noise import colour, turn
 from cryobench.physics.symmetry import symmetrise
@@ -36,8 +36,8 @@ class Simulator(nn.Module):
         self.ctf: ContrastTransfer = observed.ctf.to(torch.zeros((), device=device))
         self.patches = observed.noise_patches.to(device) / data_scale
         self.power = observed.noise_power.to(device) / data_scale**2
-        # an image sums about a quarter of the box's voxels
-        self.unit = data_scale / (observed.voxel_size * box / 4)
+        # a protein fills the box thinly: with densities of one, an image sums about a sixteenth of the box's voxels
+        self.unit = data_scale / (observed.voxel_size * box / 16)
         self.values = nn.Parameter(torch.zeros(box, box, box, device=device))
         self.log_signal = nn.Parameter(torch.zeros((), device=device))
         self.log_noise = nn.Parameter(torch.zeros((), device=device))
@@ -74,4 +74,16 @@ class Simulator(nn.Module):
         chosen = torch.randint(len(self.ctf), (count,), generator=self.generator, device=self.generator.device)
         operator = ImagingOperator(self.observed.box, self.observed.voxel_size, rotations, shifts, self.ctf[chosen])
         signal = operator(self.volume()) * (self.unit / self.data_scale)
-        return self.log_signal.exp() * signal + self.log_noise.exp() * self.draw_noise(count)
+        return keep_disc(self.log_signal.exp() * signal + self.log_noise.exp() * self.draw_noise(count))
+
+
+def keep_disc(images: Tensor) -> Tensor:
+    """Images without their mean and without frequencies beyond the Nyquist disc.
+
+    The mean is the background's and says nothing of the particle; the corners of the spectrum, which projections never reach,
+    would only tell the discriminator how an image was resampled.
+    """
+    box = images.shape[-1]
+    spectra = torch.fft.rfft2(images) * inside_nyquist(box, images)
+    spectra[..., 0, 0] = 0
+    return torch.fft.irfft2(spectra, s=(box, box))

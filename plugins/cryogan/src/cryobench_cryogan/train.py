@@ -14,7 +14,7 @@ from cryobench.reconstruct.contract import Observed, Reconstruction, Run
 from cryobench_cryogan.discriminator import build_discriminator
 from cryobench_cryogan.losses import discriminator_loss, penalty, volume_loss, volume_slope
 from cryobench_cryogan.method import Params
-from cryobench_cryogan.simulator import Simulator
+from cryobench_cryogan.simulator import Simulator, keep_disc
 
 CHECKPOINT_SECONDS = 30.0
 
@@ -59,9 +59,9 @@ class Trainer:
 
     def __init__(self, observed: Observed, params: Params, run: Run) -> None:
         self.observed, self.params, self.run = observed, params, run
-        images = observed.read(slice(None)).images.to(run.device)
-        self.mean, self.scale = float(images.mean()), float(images.std())
-        self.real = ((images - self.mean) / self.scale)[:, None]
+        images = keep_disc(observed.read(slice(None)).images.to(run.device))
+        self.scale = float(images.std())
+        self.real = (images / self.scale)[:, None]
         generator = torch.Generator(device=run.device).manual_seed(run.seed)
         simulator = Simulator(observed, params, self.scale, generator)
         network = build_discriminator(observed.box, params.channels, params.hidden, generator)
@@ -189,7 +189,7 @@ class Trainer:
                 run.checkpoint(state.save(), state.step)
                 saved = time.monotonic()
         with torch.no_grad():
-            examples = state.simulator(16) * self.scale + self.mean
+            examples = state.simulator(16) * self.scale
         return Reconstruction(self.volume(), example_images=examples)
 
 

@@ -1,0 +1,44 @@
+# The README's two commands are `make demo` and `make test`; each sets up all it needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PLUGINS := $(wildcard plugins/*)
+RUN := runs/demo
+CHECKED := cryobench plugins/*/src
+
+.PHONY: demo test lint types layers unit bench bench-compare install clean
+
+demo: $(VENV)/.installed
+	$(BIN)/cryobench run --method cryogan --scenario snr-20 --out $(RUN)
+
+# a machine whose tests are to be complete also has RELION (Debian package `relion`) and Chromium; see CONTRIBUTING.md
+test: $(VENV)/.installed-test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -n 2 -q
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt $(wildcard plugins/*/pyproject.toml)
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "cryobench needs Python 3.11 or later; try make PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e . $(addprefix -e ,$(PLUGINS))
+	touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,astra,bench]'
+	touch $@
+
+# every benchmark once, in this very environment: are they alive, and how fast roughly
+bench: $(VENV)/.installed-test
+	cd benchmarks && ../$(BIN)/asv run --quick --show-stderr --python=same --launch-method spawn
+
+# make bench-compare BASE=main
+BASE ?= HEAD~1
+bench-compare: $(VENV)/.installed-test
+	cd benchmarks && ../$(BIN)/asv continuous --show-stderr $(BASE) HEAD
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis benchmarks/.asv build dist

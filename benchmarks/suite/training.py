@@ -1,0 +1,42 @@
+"""One training step of CryoGAN on the demo's images."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import torch
+from cryobench_cryogan.method import Params
+from cryobench_cryogan.train import Trainer
+
+from cryobench.dataset.store import open_store
+from cryobench.dataset.view import Observed
+from cryobench.scenario.spec import adapt_scenario
+from cryobench.simulate import simulate
+
+
+class _Run:
+    seed = 0
+    device = torch.device("cpu")
+
+
+class TrainingStep:
+    """Discriminator and volume moved once, by loss, at the default batch."""
+
+    params = ["logistic", "wasserstein"]
+    param_names = ("loss",)
+    timeout = 120
+
+    def setup_cache(self) -> str:
+        directory = tempfile.mkdtemp()
+        simulate(adapt_scenario("snr-20", particles=512), Path(directory), jobs=1)
+        return directory
+
+    def setup(self, directory: str, loss: str) -> None:
+        torch.set_num_threads(1)
+        observed = Observed(open_store(Path(directory) / "observed.zarr", "observed"), 1)
+        self.trainer = Trainer(observed, Params(loss=loss), _Run())
+        self.trainer.take_step()
+
+    def time_step(self, directory: str, loss: str) -> None:
+        self.trainer.take_step()

@@ -1,0 +1,177 @@
+"""Best superposition of one volume on another over rotation, shift and hand.
+
+``aligned = S_t R M moving``: an optional mirror ``M: (x, y, z) -> (x, y, -z)`` first, then the rotation about the origin voxel,
+then the shift. Both volumes are faded out towards the inscribed sphere for the search (and for it alone). It goes from
+coarse to fine over Fourier shells: all rotations and, through FFTs, all shifts of both hands; then gradient ascent on the
+log-likelihood that the shell correlations amount to, from the best few of each hand. The result does not depend on chance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from cryobench.errors import InputError
+from cryobench.evaluate.band import Band, Pose, distance, stack
+from cryobench.evaluate.fsc import fsc
+from cryobench.evaluate.move import MIRROR, Alignment, apply, as_quaternion, as_triple
+from cryobench.physics.fourier import fourier_crop_volumes
+from cryobench.physics.grids import soft_sphere
+from cryobench.physics.rotation import spread_quaternions
+from cryobench.physics.symmetry import symmetry_rotations
+from cryobench.types import Volume
+
+__all__ = ["Alignment", "align", "apply"]
+
+COARSE_RADIUS = 6
+"""Shells of the first search."""
+COARSE_ROTATIONS = 4608
+"""About 15 degrees apart: at the edge of a molecule that fills half the box, well under a period of the last coarse shell."""
+REFINED_RADII = ((10, 2), (20, 1))
+"""Shells of each refinement but the last, and how many candidates of a hand outlive it."""
+CANDIDATES = 5
+SLACK = 40.0
+"""How much a simpler pose may lose of ``sum count log(1 - FSC^2)``: six fitted numbers gain 6 on average and rarely 12, times 3.3
+because a masked volume has that many fewer independent coefficients."""
+SNAP_ANGLE = np.deg2rad(3.0)
+
+
+def align(
+    moving: Volume, reference: Volume, voxel_size: float, symmetry: str = "C1", allow_mirror: bool = True
+) -> Alignment:
+    """Find the mirror, rotation and shift that superpose ``moving`` on ``reference``.
+
+    Simple poses win ties: the identity, then rotations that map the grid onto itself, are preferred to what the search
+    found if they score no worse within the sampling error of six fitted numbers, so volumes that are aligned stay as they are.
+
+    Args:
+        moving: cubic volume ``(z, y, x)``.
+        reference: of the same shape.
+        voxel_size: angstrom.
+        symmetry: point group of the moving volume, main axis on z; the search leaves out what it makes equal, unless the
+            volume plainly lacks it.
+        allow_mirror: also try the other hand.
+
+    Raises:
+        InputError: if the volumes are not cubic, not of one shape, or not finite.
+    """
+    for volume, name in ((moving, "moving"), (reference, "reference")):
+        if volume.ndim != 3 or len(set(volume.shape)) != 1 or volume.shape != moving.shape:
+            raise InputError(
+                f"expected two cubic volumes of one shape, got {tuple(moving.shape)}, {tuple(reference.shape)}"
+            )
+        if not torch.isfinite(volume).all():
+            raise InputError(f"expected finite densities, the {name} volume holds NaN or infinity; repair it first")
+    identity = Pose(np.eye(3), np.zeros(3), False)
+    hands = (False, True) if allow_mirror else (False,)
+    moving, reference = (_without_surroundings(v.detach().to("cpu", torch.float64)) for v in (moving, reference))
+    if not (moving.any() and reference.any()):
+        return _alignment(identity, 0.0, 0.0 if allow_mirror else None, voxel_size)
+    group = _group_shown(moving, symmetry)
+    found = _search_hands(moving, reference, hands, group)
+    band, found = _refine_to_the_end(moving, reference, found)
+    # score again as the result will be applied: exactly, or with the interpolation of `apply`
+    box, grid = moving.shape[-1], min(moving.shape[-1], 2 * band.last + 4)
+    moving, reference = fourier_crop_volumes(moving, grid), fourier_crop_volumes(reference, grid)
+
+    def judge(pose: Pose) -> _Judged:
+        moved = apply(_alignment(pose, 0.0, None, box / grid), moving)
+        curve = fsc(moved, reference)[1 : band.last + 1]
+        return _Judged(pose, float(band.information(curve)), float(band.mean(curve)))
+
+    judged = sorted((judge(pose) for pose in found), key=lambda j: -j.score)
+    best = judged[0]
+    slack = SLACK / float(band.count.sum())
+    for pose in _simpler_poses(best.pose, group):
+        simple = judge(pose)
+        if simple.score >= best.score - slack:
+            best = simple
+            break
+    other = next((j.correlation for j in judged if j.pose.mirrored != best.pose.mirrored), None)
+    return _alignment(best.pose, best.correlation, other, voxel_size)
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """A candidate that was applied and compared."""
+
+    pose: Pose
+    score: float
+    correlation: float
+
+
+def _without_surroundings(volume: Volume) -> Volume:
+    """The volume faded out towards the inscribed sphere, after the mean of what lies outside that sphere was taken off.
+
+    Most of a box is solvent: leaving its noise out makes the search two to three times as exact. The largest density is
+    scaled to 1; a volume that is constant to six digits comes back as zeros.
+    """
+    box = volume.shape[-1]
+    mask = soft_sphere(box, 0.35 * box, 0.15 * box, volume)
+    faded = (volume - volume[mask == 0].mean()) * mask
+    largest = faded.abs().max()
+    return faded / largest if largest > 1e-6 * volume.abs().max() else torch.zeros_like(volume)
+
+
+def _alignment(pose: Pose, score: float, other: float | None, voxel_size: float) -> Alignment:
+    return Alignment(
+        as_quaternion(pose.matrix), as_triple(pose.shift * voxel_size), pose.mirrored, score, other, voxel_size
+    )
+
+
+def _group_shown(volume: Volume, symmetry: str) -> NDArray[np.float64]:
+    """Rotation matrices of the point group; the identity alone if the volume does not look alike under every one of them."""
+    group = symmetry_rotations(symmetry).numpy()
+    band = Band(volume, volume, COARSE_RADIUS)
+    curves = band.curves(*stack([Pose(g, np.zeros(3), False) for g in group]))
+    return group if bool((band.mean(curves) > 0.5).all()) else np.eye(3)[None]
+
+
+def _equivalents(pose: Pose, group: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rotations that a symmetric moving volume cannot tell from the pose's: ``R M g M``."""
+    flip = MIRROR if pose.mirrored else np.eye(3)
+    return pose.matrix @ (flip @ group @ flip)
+
+
+def _search_hands(moving: Volume, reference: Volume, hands: tuple[bool, ...], group: NDArray[np.float64]) -> list[Pose]:
+    """The best few poses of each hand, from all rotations and shifts, refined over the lower shells."""
+    matrices = Rotation.from_quat(spread_quaternions(COARSE_ROTATIONS)).as_matrix()
+    # a rotation that an element of the group brings nearer to the identity is left out; the trace falls with the angle
+    traces = np.einsum("rij,gji->rg", matrices, group)
+    matrices = matrices[np.trace(matrices, axis1=1, axis2=2) >= traces.max(1) - 1e-9]
+    coarse = Band(moving.float(), reference.float(), COARSE_RADIUS)
+    found = [p for hand in hands for p in coarse.search(matrices, hand, CANDIDATES, apart=np.deg2rad(20.0))]
+    for last, keep in REFINED_RADII:
+        band = Band(moving, reference, last)
+        found = sorted(band.refine(found, 25, pace=0.1 * band.box / band.last), key=lambda pose: -pose.score)
+        found = [pose for hand in hands for pose in [p for p in found if p.mirrored == hand][:keep]]
+    return found
+
+
+def _refine_to_the_end(moving: Volume, reference: Volume, found: list[Pose]) -> tuple[Band, list[Pose]]:
+    """The band up to the last shell in which the volumes agree, and the poses refined over it."""
+    band = Band(moving, reference, moving.shape[-1])
+    curve = band.curves(*stack([max(found, key=lambda pose: pose.score)]))[0]
+    # the shell before which agreement above 0.143 and lack of it balance best: one odd shell does not end the band
+    last = 5 + int((band.count * (curve - 0.143)).cumsum(0).argmax())
+    band = Band(moving, reference, last)
+    return band, band.refine(found, 40, pace=0.05 * band.box / band.last)
+
+
+def _simpler_poses(best: Pose, group: NDArray[np.float64]) -> Iterator[Pose]:
+    """What to prefer to the best pose if it scores no worse, simplest first."""
+    yield Pose(np.eye(3), np.zeros(3), False)
+    equivalents = _equivalents(best, group)
+    smallest = equivalents[np.trace(equivalents, axis1=1, axis2=2).argmax()]
+    octahedral = symmetry_rotations("O").numpy()
+    nearest = octahedral[np.square(octahedral - smallest).sum((1, 2)).argmin()]
+    if distance(nearest, smallest) < SNAP_ANGLE:
+        yield replace(best, matrix=nearest, shift=np.zeros(3))
+        yield replace(best, matrix=nearest, shift=np.round(best.shift))
+        yield replace(best, matrix=nearest)
+    yield replace(best, matrix=smallest)

@@ -1,0 +1,170 @@
+"""How well a pose superposes two volumes: shell correlations of a band of Fourier coefficients, and the nearest best pose."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import grid_sample
+
+from cryobench.conventions import origin
+from cryobench.physics.fourier import fourier_crop_volumes, pad
+from cryobench.physics.grids import coordinates
+from cryobench.types import Volume
+
+TINY = 1e-30
+"""Power below that of any shell that says something, for volumes of densities about 1."""
+
+
+@dataclass(frozen=True)
+class Pose:
+    """A candidate: rotation matrix, shift in voxels, hand, and what it scored."""
+
+    matrix: NDArray[np.float64]
+    shift: NDArray[np.float64]
+    mirrored: bool
+    score: float = 0.0
+
+
+class Band:
+    """Both volumes in Fourier space from shell 1 to ``last``: the score of any pose, and its gradient."""
+
+    def __init__(self, moving: Volume, reference: Volume, last: int) -> None:
+        self.box = moving.shape[-1]
+        self.last = min(last, (self.box - 1) // 2)
+        grid = min(2 * self.last + 2, self.box)
+        moving, reference = (fourier_crop_volumes(v, grid) for v in (moving, reference))
+        self.spectrum = _padded_spectrum(moving)
+        spectrum = torch.fft.rfftn(torch.fft.ifftshift(reference))
+        k = torch.fft.fftfreq(grid, 1 / grid, dtype=moving.dtype)
+        kz, ky, kx = torch.meshgrid(k, k, k[: grid // 2 + 1].abs(), indexing="ij")
+        shells = (kx**2 + ky**2 + kz**2).sqrt().round().long()
+        self.places = ((shells >= 1) & (shells <= self.last)).nonzero(as_tuple=True)
+        self.frequencies = torch.stack([kx, ky, kz], -1)[self.places]
+        self.shell = shells[self.places] - 1
+        self.weight = torch.where(self.frequencies[:, 0] > 0, 2.0, 1.0).to(moving.dtype)
+        self.count = self.over_shells(torch.ones_like(self.weight))
+        self.reference = spectrum[self.places]
+        self.reference_power = self.over_shells(_power(self.reference))
+
+    def over_shells(self, values: Tensor) -> Tensor:
+        """Sums over the coefficients of each shell, Friedel mates included: ``(..., points)`` to ``(..., last)``."""
+        sums = torch.zeros(*values.shape[:-1], self.last, dtype=values.dtype)
+        return sums.index_add(-1, self.shell, self.weight * values)
+
+    def sample(self, matrices: Tensor, mirrored: Tensor) -> Tensor:
+        """Spectrum of the mirrored and rotated moving volume at the band's frequencies. Shape ``(pose, points)``."""
+        points = self.frequencies @ matrices  # rows: R^T k
+        points = torch.cat([points[..., :2], torch.where(mirrored[:, None, None], -1, 1) * points[..., 2:]], -1)
+        n = self.spectrum.shape[-1]
+        grid = (2 * points + origin(n)) * (2 / (n - 1)) - 1
+        values = grid_sample(self.spectrum, grid[None, :, :, None], align_corners=True)[0, ..., 0]
+        return torch.complex(values[0], values[1])
+
+    def curves(self, matrices: Tensor, shifts: Tensor, mirrored: Tensor) -> Tensor:
+        """Fourier shell correlation of shells ``1 ... last`` for each pose; differentiable. Shape ``(pose, last)``."""
+        moved = self.sample(matrices, mirrored)
+        angle = (2 * torch.pi / self.box) * (shifts @ self.frequencies.T)
+        product = self.reference * moved.conj()
+        cross = self.over_shells(product.real * angle.cos() - product.imag * angle.sin())
+        power = (self.reference_power * self.over_shells(_power(moved))).clamp(min=TINY)
+        return cross / power.sqrt()
+
+    def information(self, curves: Tensor) -> Tensor:
+        """The score: ``-sum count log(1 - FSC^2) / sum count`` over the shells of the band; differentiable.
+
+        Twice the gain in log-likelihood per coefficient that two Gaussian signals of this correlation bring over unrelated
+        ones: shells weigh by what they can say, noise by next to nothing. Anticorrelation counts as none, and the
+        1e-3 stands for interpolation errors.
+        """
+        return -(self.count * torch.log(1 + 1e-3 - curves.clamp(min=0) ** 2)).sum(-1) / self.count.sum()
+
+    def mean(self, curves: Tensor) -> Tensor:
+        """Mean correlation over the coefficients of the band."""
+        return (self.count * curves).sum(-1) / self.count.sum()
+
+    def refine(self, poses: list[Pose], steps: int, pace: float) -> list[Pose]:
+        """Climb from each pose to the nearest maximum of the score, by Adam with steps that shrink from ``pace`` voxels to 0."""
+        matrices, shifts, mirrored = stack(poses)
+        lever = self.box / 5  # a rotation by 1 / lever moves a molecule's edge by about a voxel
+        moves = torch.zeros(len(poses), 6, dtype=matrices.dtype, requires_grad=True)
+        optimiser = torch.optim.Adam([moves], lr=pace, betas=(0.8, 0.95), maximize=True)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+
+        def moved() -> tuple[Tensor, Tensor, Tensor]:
+            return _exponential(moves[:, :3] / lever) @ matrices, shifts + moves[:, 3:], mirrored
+
+        for _ in range(steps):
+            optimiser.zero_grad()
+            self.information(self.curves(*moved())).sum().backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            schedule.step()
+        with torch.no_grad():
+            turned, shifted, _ = moved()
+            scores = self.information(self.curves(turned, shifted, mirrored))
+        return [
+            Pose(matrix, shift, pose.mirrored, score)
+            for matrix, shift, pose, score in zip(turned.numpy(), shifted.numpy(), poses, scores.tolist(), strict=True)
+        ]
+
+    def search(self, matrices: NDArray[np.float64], mirrored: bool, keep: int, apart: float) -> list[Pose]:
+        """The best ``keep`` of these rotations, each at its best shift, no two closer than ``apart`` (radians)."""
+        grid = 2 * self.last + 4
+        index = tuple(f % grid for f in self.frequencies.long().flip(-1).unbind(-1))
+        whitened = self.reference / self.reference_power.clamp(min=TINY).sqrt()[self.shell]
+        hand = torch.tensor([mirrored])
+        moving_power = self.over_shells(_power(self.sample(torch.eye(3, dtype=self.weight.dtype)[None], hand)[0]))
+        # whitened coefficients over their shell's radius: high shells are many, and the first to miss a rotation
+        whitened = whitened / moving_power.clamp(min=TINY).sqrt()[self.shell] / (1 + self.shell)
+        scores, shifts = [], []
+        for block in torch.split(torch.from_numpy(matrices).to(self.weight), 128):
+            product = torch.zeros(len(block), grid, grid, grid // 2 + 1, dtype=whitened.dtype)
+            product[:, index[0], index[1], index[2]] = whitened * self.sample(block, hand).conj()
+            correlation = torch.fft.irfftn(product, s=(grid, grid, grid), dim=(1, 2, 3)).flatten(1)
+            best, where = correlation.max(1)
+            scores.append(best)
+            shifts.append(torch.stack(torch.unravel_index(where, (grid, grid, grid))[::-1], -1))
+        voxels = torch.cat(shifts).numpy().astype(np.float64)
+        voxels = ((voxels + grid / 2) % grid - grid / 2) * self.box / grid
+        chosen: list[Pose] = []
+        for i in torch.cat(scores).argsort(descending=True, stable=True).tolist():
+            if all(distance(matrices[i], pose.matrix) > apart for pose in chosen):
+                chosen.append(Pose(matrices[i], voxels[i], mirrored))
+            if len(chosen) == keep:
+                break
+        return chosen
+
+
+def _power(spectrum: Tensor) -> Tensor:
+    return spectrum.real**2 + spectrum.imag**2
+
+
+def distance(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    """Angle between two rotation matrices in radians."""
+    return float(2 * np.arcsin(min(1.0, np.sqrt(np.square(a - b).sum() / 8))))
+
+
+def stack(poses: list[Pose]) -> tuple[Tensor, Tensor, Tensor]:
+    """Matrices, shifts and hands of several poses."""
+    matrices, shifts = (torch.from_numpy(np.stack(a)) for a in ([p.matrix for p in poses], [p.shift for p in poses]))
+    return matrices, shifts, torch.tensor([p.mirrored for p in poses])
+
+
+def _exponential(vectors: Tensor) -> Tensor:
+    """Rotation matrices ``(pose, 3, 3)`` of rotation vectors; differentiable at zero too."""
+    x, y, z = vectors.unbind(-1)
+    zero = torch.zeros_like(x)
+    rows = [torch.stack([zero, -z, y], -1), torch.stack([z, zero, -x], -1), torch.stack([-y, x, zero], -1)]
+    return torch.linalg.matrix_exp(torch.stack(rows, -2))
+
+
+def _padded_spectrum(volume: Volume) -> Tensor:
+    """Spectrum of the twice zero-padded volume, corrected for trilinear interpolation; ``(1, 2, z, y, x)``, zero centred."""
+    n = volume.shape[-1]
+    taper = torch.sinc(coordinates(n, volume) / (2 * n)) ** 2
+    corrected = volume / (taper[:, None, None] * taper[:, None] * taper)
+    spectrum = torch.fft.fftshift(torch.fft.fftn(torch.fft.ifftshift(pad(corrected, 2 * n, 3))))
+    return torch.stack([spectrum.real, spectrum.imag])[None]

@@ -1,0 +1,110 @@
+"""Fourier shell correlation of two volumes, and the resolution that a threshold reads off it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from cryobench.conventions import THRESHOLDS
+from cryobench.errors import InputError
+from cryobench.physics.grids import half_frequencies
+from cryobench.types import Curve, Volume
+
+State = Literal["crossed", "above_to_nyquist", "below_at_first_shell"]
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """Where a Fourier shell correlation falls through a threshold.
+
+    Attributes:
+        value: resolution in angstrom; the Nyquist limit, shown as "<=", if the curve never falls through; None if it was
+            never above.
+        state: which of the three.
+    """
+
+    value: float | None
+    state: State
+
+
+def fsc(a: Volume, b: Volume) -> Curve:
+    """Fourier shell correlation ``Re sum A conj(B) / sqrt(sum |A|^2 sum |B|^2)`` of hard shells, no mask.
+
+    A coefficient belongs to the shell of its rounded radius (Harauz & van Heel 1986). Shells run from 0 (the mean density)
+    to ``box // 2``; nothing at or beyond the Nyquist sphere counts, so the last shell of an even box holds the
+    radii from ``(box - 1) / 2`` to just below ``box / 2``. A shell without power in either volume has correlation 0.
+
+    Args:
+        a: cubic volume ``(z, y, x)``.
+        b: volume of the same shape.
+
+    Returns:
+        Curve of shape ``(box // 2 + 1,)``, float64, on the device of ``a``.
+
+    Raises:
+        InputError: if the shapes differ or are not cubic, or a volume holds NaN, infinity or nothing but zeros.
+    """
+    for volume, name in ((a, "first"), (b, "second")):
+        if volume.ndim != 3 or len(set(volume.shape)) != 1 or volume.shape != a.shape:
+            raise InputError(f"expected two cubic volumes of one shape, got {tuple(a.shape)} and {tuple(b.shape)}")
+        if not torch.isfinite(volume).all():
+            raise InputError(f"expected finite densities, the {name} volume holds NaN or infinity; repair it first")
+        if not volume.any():
+            raise InputError(f"expected densities to correlate, the {name} volume is zero everywhere")
+    box = a.shape[-1]
+    spectrum_a, spectrum_b = (torch.fft.rfftn(v.to(torch.float64)) for v in (a, b.to(a.device)))
+    kx, ky = half_frequencies(box, spectrum_a.real)
+    kz = torch.fft.fftfreq(box, 1 / box, device=a.device, dtype=torch.float64)[:, None, None]
+    squared = kx**2 + ky**2 + kz**2
+    # a coefficient with kx > 0 stands for its Friedel mate too
+    weight = torch.where(kx > 0, 2.0, 1.0) * (squared < (box / 2) ** 2)
+    shell = squared.sqrt().round().long().clamp(max=box // 2).flatten()
+
+    def over_shells(values: torch.Tensor) -> Curve:
+        sums = torch.zeros(box // 2 + 1, dtype=torch.float64, device=a.device)
+        return sums.index_add(0, shell, (weight * values).flatten())
+
+    def rounding(volume: torch.Tensor) -> float:
+        return torch.finfo(volume.dtype).eps ** 2
+
+    cross = over_shells((spectrum_a * spectrum_b.conj()).real)
+    power_a, power_b = (over_shells(s.real**2 + s.imag**2) for s in (spectrum_a, spectrum_b))
+    # rounding errors may correlate perfectly: what they amount to is no power
+    present = (power_a > rounding(a) * power_a.sum()) & (power_b > rounding(b) * power_b.sum())
+    return torch.where(present, cross / (power_a.sqrt() * power_b.sqrt()), 0.0).clamp(-1, 1)
+
+
+def spatial_frequencies(box: int, voxel_size: float) -> Curve:
+    """Spatial frequency of shells ``0 ... box // 2`` in 1/angstrom. Shape ``(box // 2 + 1,)``."""
+    return torch.arange(box // 2 + 1, dtype=torch.float64) / (box * voxel_size)
+
+
+def resolution(curve: Curve, threshold: float, box: int, voxel_size: float) -> Resolution:
+    """The first downward crossing of ``threshold``, interpolated linearly in spatial frequency between two shells.
+
+    Shell 0 says nothing about resolution and is left out of the search.
+
+    Args:
+        curve: correlation of shells ``0 ... box // 2``.
+        threshold: for instance 0.143 (Rosenthal & Henderson 2003) or 0.5.
+        box: voxels along a side.
+        voxel_size: angstrom.
+    """
+    values = curve.tolist()
+    if len(values) != box // 2 + 1:
+        raise InputError(f"expected a curve of {box // 2 + 1} shells for box {box}, got {len(values)}")
+    below = [shell for shell in range(1, len(values)) if values[shell] < threshold]
+    if not below:
+        return Resolution(2 * voxel_size, "above_to_nyquist")
+    if below[0] == 1:
+        return Resolution(None, "below_at_first_shell")
+    after, before = values[below[0]], values[below[0] - 1]
+    crossing = below[0] - 1 + (before - threshold) / (before - after)
+    return Resolution(box * voxel_size / crossing, "crossed")
+
+
+def resolutions(curve: Curve, box: int, voxel_size: float) -> dict[str, Resolution]:
+    """Resolution at each of the two thresholds of the conventions, keyed ``"0.143"`` and ``"0.5"``."""
+    return {f"{threshold:g}": resolution(curve, threshold, box, voxel_size) for threshold in THRESHOLDS}

@@ -1,0 +1,289 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mrcfile
+import numpy as np
+import pytest
+import torch
+import zarr
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cryobench.dataset.store import create_store, digest, finish_store, open_store
+from cryobench.errors import InputError, StoreError
+from cryobench.evaluate.run import evaluate, evaluate_stores
+from cryobench.physics.ctf import ContrastTransfer
+from cryobench.physics.fourier import fourier_crop_volumes
+from cryobench.physics.grids import radius, soft_sphere
+from cryobench.physics.symmetry import rotate_volume
+
+NATIVE_BOX, NATIVE_VOXEL, BOX, VOXEL = 30, 2.0, 20, 3.0
+QUARTER = torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
+Build = Callable[..., Path]
+
+
+def specimen() -> Tensor:
+    draws = torch.randn(NATIVE_BOX, NATIVE_BOX, NATIVE_BOX, generator=torch.Generator().manual_seed(0))
+    smooth = torch.fft.ifftshift(torch.exp(-((radius(NATIVE_BOX, 3, draws) / 6) ** 2)))
+    smoothed = torch.fft.ifftn(torch.fft.fftn(draws) * smooth).real
+    return smoothed / smoothed.std() * soft_sphere(NATIVE_BOX, 9.0, 3.0, draws)
+
+
+def put(group: zarr.Group, name: str, values: Any, dims: tuple[str, ...]) -> None:
+    array = np.asarray(values)
+    group.create_array(name, shape=array.shape, dtype=array.dtype, dimension_names=dims)[...] = array
+
+
+def write_truth(directory: Path) -> str:
+    shapes = {"volume": (NATIVE_BOX,) * 3, "rotation": (6, 4), "shift": (6, 2)}
+    attributes = {
+        "voxel_size": NATIVE_VOXEL,
+        "noise_scale": 1.0,
+        "clean_signal_variance": 1.0,
+        "scenario": {"name": "made-up"},
+        "specimen": "blob",
+        "seed": 3,
+        "salt": "salt",
+        "snr_db": -20.0,
+        "working_snr_db": -15.12345678,
+    }
+    group = create_store(directory / "truth.zarr", "truth", shapes, attributes)
+    group["volume"][...] = specimen().numpy()  # type: ignore[index]
+    finish_store(group)
+    return digest(open_store(directory / "truth.zarr", "truth"), salt="salt")
+
+
+def write_observed(directory: Path, truth_digest: str | None) -> str:
+    shapes: dict[str, tuple[int, ...]] = {
+        "images": (6, BOX, BOX),
+        **dict.fromkeys(ContrastTransfer.names(), (6,)),
+        "micrograph": (6,),
+        "half": (6,),
+        "noise_patches": (2, BOX, BOX),
+        "patch_half": (2,),
+        "patch_micrograph": (2,),
+        "noise_power": (2, BOX // 2 + 1),
+    }
+    attributes = {
+        "voxel_size": VOXEL,
+        "symmetry": "C1",
+        "assumed_pose": {},
+        "assumed_shift": {},
+        "contrast": "protein bright",
+        "noise_note": "white noise",
+    } | ({"truth_digest": truth_digest} if truth_digest else {})
+    group = create_store(directory / "observed.zarr", "observed", shapes, attributes)
+    group["half"][...] = np.array([1, 1, 1, 1, 2, 2])  # type: ignore[index]
+    finish_store(group)
+    return digest(open_store(directory / "observed.zarr", "observed"))
+
+
+def write_predicted(directory: Path, observed_digest: str, volumes: dict[int, NDArray[np.float32]]) -> None:
+    root = zarr.open_group(directory / "predicted.zarr", mode="w", zarr_format=3)
+    for half, volume in volumes.items():
+        group = root.create_group(f"half{half}")
+        put(group, "volume", volume, ("z", "y", "x"))
+        put(group, "snapshots", np.stack([np.zeros_like(volume), volume][: 3 - half + 1]), ("snapshot", "z", "y", "x"))
+        put(group, "snapshot_seconds", [0.0, 10.0 / 3 * half], ("snapshot",))
+        put(group, "snapshot_images_seen", [0, 100 * half], ("snapshot",))
+        cost = {"wall_seconds": 10.0 / 3, "cpu_seconds": 5.0, "gpu_seconds": None, "peak_memory_bytes": 7, "steps": 100}
+        group.attrs.update({**cost, "notes": [], "complete": True})
+    root.attrs.update(
+        {
+            "cryobench_store": "predicted",
+            "complete": True,
+            "method": "guess",
+            "params": {"rate": 0.123456789},
+            "device": "cpu",
+            "seed": 5,
+            "oracle_poses": False,
+            "voxel_size": VOXEL,
+            "symmetry": "C1",
+            "observed_digest": observed_digest,
+            "provenance": {"python": "3"},
+        }
+    )
+
+
+def half_maps() -> dict[int, NDArray[np.float32]]:
+    density = fourier_crop_volumes(specimen(), BOX)
+    noise = 0.4 * torch.randn(2, BOX, BOX, BOX, generator=torch.Generator().manual_seed(1))
+    # half 2 is of the other hand, a quarter turn off, shifted by a voxel, and on another scale
+    turned = rotate_volume((density + noise[1]).flip(0).roll(1, 0), QUARTER).roll(1, 2)
+    return {1: (density + noise[0]).numpy(), 2: (3 * turned).numpy()}
+
+
+def build(directory: Path, *, with_truth: bool = True, volumes: dict[int, NDArray[np.float32]] | None = None) -> Path:
+    directory.mkdir(exist_ok=True)
+    truth_digest = write_truth(directory) if with_truth else None
+    write_predicted(directory, write_observed(directory, truth_digest), volumes or half_maps())
+    return directory
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = build(tmp_path_factory.mktemp("run"))
+    evaluate(directory)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def result(run: Path) -> dict[str, Any]:
+    return json.loads((run / "result.json").read_text())
+
+
+def test_says_what_was_run(result: dict[str, Any]) -> None:
+    expected = {
+        "schema": 1,
+        "method": "guess",
+        "params": {"rate": 0.123456789},
+        "scenario": "made-up",
+        "specimen": "blob",
+        "seed": 5,
+        "voxel_size": VOXEL,
+        "box": BOX,
+        "symmetry": "C1",
+        "oracle_poses": False,
+        "particles": {"half1": 4, "half2": 2},
+        "snr": {"native_db": -20.0, "working_db": -15.1235},
+        "noise": "white noise",
+        "provenance": {"python": "3"},
+    }
+    assert {name: result[name] for name in expected} == expected
+    assert result["cost"]["total_wall_seconds"] == 6.66667
+    assert result["cost"]["half2"]["gpu_seconds"] is None
+
+
+def test_finds_hand_turn_and_shift(result: dict[str, Any]) -> None:
+    found = result["alignment"]["half2_to_half1"]
+    assert found["mirrored"]
+    assert found["rotation_degrees"] == 90
+    assert found["correlation"] > found["correlation_other_hand"] + 0.1
+    # back by a voxel along x, then a quarter turn about z
+    np.testing.assert_allclose(np.abs(found["shift"]), [0, VOXEL, 0], atol=1e-6)
+    to_truth = result["alignment"]["mean_to_truth"]
+    assert (to_truth["rotation_degrees"], to_truth["mirrored"], to_truth["shift"]) == (0, False, [0, 0, 0])
+    assert result["alignment"]["half2_to_truth"]["mirrored"]
+
+
+def test_curves_are_what_the_volumes_say(result: dict[str, Any]) -> None:
+    curves = {name: np.array(values) for name, values in result["fsc"].items()}
+    assert {len(values) for values in curves.values()} == {BOX // 2 + 1}
+    np.testing.assert_allclose(curves["spatial_frequency"], curves["shell"] / (BOX * VOXEL), rtol=1e-5)
+    # the mean of two halves that correlate by F correlates by sqrt(2 F / (1 + F)) with a truth free of noise
+    half_map = curves["half_map"][1:8]
+    np.testing.assert_allclose(curves["truth"][1:8], np.sqrt(2 * half_map / (1 + half_map)), atol=0.06)
+    assert (curves["truth"][1:8] > curves["truth_half1"][1:8] - 0.01).all()
+    assert (curves["truth"][1:8] > curves["truth_half2"][1:8] - 0.01).all()
+    for name in ("half_map", "truth", "truth_half1", "truth_half2"):
+        assert set(result["resolution"][name]) == {"0.143", "0.5"}
+    assert result["resolution"]["half_map"]["0.5"]["state"] == "crossed"
+    assert result["resolution"]["half_map"]["0.143"]["value"] < result["resolution"]["half_map"]["0.5"]["value"]
+
+
+def test_maps_share_the_frame_of_half_1(run: Path) -> None:
+    maps = {}
+    for name in ("half1", "half2", "mean"):
+        with mrcfile.open(run / f"{name}.mrc", mode="r") as file:
+            assert float(file.voxel_size.x) == VOXEL
+            maps[name] = np.array(file.data)
+    halves = half_maps()
+    np.testing.assert_array_equal(maps["half1"], halves[1])
+    scale = np.polyfit(maps["half2"].ravel(), maps["half1"].ravel(), 1)[0]
+    np.testing.assert_allclose(maps["mean"], (maps["half1"] + scale * maps["half2"]) / 2, rtol=1e-4, atol=1e-4)
+    assert np.corrcoef(maps["half1"].ravel(), maps["half2"].ravel())[0, 1] > 0.4
+
+
+def test_over_time_from_an_empty_volume_to_the_final_one(result: dict[str, Any]) -> None:
+    over_time = result["over_time"]
+    for half in ("half1", "half2"):
+        first, last = over_time[half]
+        assert first["truth"]["0.5"] == {"value": None, "state": "below_at_first_shell"}
+        assert last["truth"] == result["resolution"][f"truth_{half}"]
+    assert [entry["seconds"] for entry in over_time["half2"]] == [0, 6.66667]
+    assert over_time["half_map"][1] == {
+        "seconds": 6.66667,
+        "images_seen": 200,
+        "half_map": result["resolution"]["half_map"],
+    }
+
+
+def test_gives_the_same_bytes_whatever_the_threads_and_leaves_the_stores_alone(run: Path) -> None:
+    stores = {path: path.read_bytes() for path in run.glob("*.zarr/**/*") if path.is_file()}
+    written = {path: path.read_bytes() for path in run.iterdir() if path.is_file()}
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        evaluate(run)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert {path: path.read_bytes() for path in run.iterdir() if path.is_file()} == written
+    assert {path: path.read_bytes() for path in run.glob("*.zarr/**/*") if path.is_file()} == stores
+
+
+def test_without_a_truth(tmp_path: Path) -> None:
+    result = evaluate(build(tmp_path, with_truth=False))
+    for name in ("truth", "truth_half1", "truth_half2"):
+        assert result["resolution"][name] is None
+        assert result["fsc"][name] is None
+    assert result["alignment"]["mean_to_truth"] is None
+    assert (result["snr"], result["scenario"], result["specimen"]) == (None, None, None)
+    assert result["over_time"]["half1"][1]["truth"] is None
+    assert result["resolution"]["half_map"]["0.5"]["state"] == "crossed"
+
+
+def test_a_given_map_is_the_truth_of_an_import(tmp_path: Path, result: dict[str, Any]) -> None:
+    density = fourier_crop_volumes(specimen(), BOX)
+    found = evaluate(build(tmp_path, with_truth=False), truth_map=(density, VOXEL))
+    assert found["resolution"]["truth"] == result["resolution"]["truth"]
+
+
+@pytest.mark.parametrize("given", [(torch.ones(BOX, BOX, BOX), 2.9), (torch.ones(22, 22, 22), VOXEL)])
+def test_refuses_a_truth_of_another_grid(tmp_path: Path, given: tuple[Tensor, float]) -> None:
+    with pytest.raises(InputError, match="expected a truth of 20 voxels a side at 3 Å"):
+        evaluate(build(tmp_path, with_truth=False), truth_map=given)
+
+
+def test_empty_volumes_have_no_resolution(tmp_path: Path) -> None:
+    empty = np.zeros((BOX, BOX, BOX), np.float32)
+    result = evaluate(build(tmp_path, volumes={1: empty, 2: empty}))
+    nothing = {"value": None, "state": "below_at_first_shell"}
+    assert result["resolution"]["half_map"]["0.143"] == nothing
+    assert result["resolution"]["truth"]["0.143"] == nothing
+    assert "NaN" not in (tmp_path / "result.json").read_text()
+
+
+def test_refuses_volumes_with_nan(tmp_path: Path) -> None:
+    volumes = half_maps()
+    volumes[2][3, 4, 5] = np.nan
+    with pytest.raises(InputError, match="half 2 holds NaN"):
+        evaluate(build(tmp_path, with_truth=False, volumes=volumes))
+
+
+def test_refuses_stores_that_do_not_belong_together(run: Path, tmp_path: Path) -> None:
+    other = build(tmp_path, with_truth=False)
+    write_predicted(other, "another digest", half_maps())
+    with pytest.raises(StoreError, match=r"predicted\.zarr was made from another observed\.zarr"):
+        evaluate(other)
+    with pytest.raises(StoreError, match=r"truth\.zarr is not the truth"):
+        evaluate_stores(run / "predicted.zarr", other / "observed.zarr", run / "truth.zarr")
+
+
+def test_refuses_a_run_without_a_result(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"predicted\.zarr"):
+        evaluate(tmp_path)
+
+
+def test_imports_no_method() -> None:
+    code = (
+        "import sys, cryobench.evaluate.run; print([m for m in sys.modules if m.startswith('cryobench.reconstruct')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
