@@ -80,6 +80,9 @@ CtfTable = Annotated[
     Path | None, typer.Option(help="CTFFIND4 results to take the micrographs' CTFs from.", show_default=False)
 ]
 Noise = Annotated[Path | None, typer.Option(help="MRC stack of real background patches.", show_default=False)]
+NoiseIndices = Annotated[
+    Path | None, typer.Option(help="Text file of the patches of --noise to use, from 0.", show_default=False)
+]
 Jobs = Annotated[
     int | None, typer.Option(min=1, help="Worker threads of the simulation.  [default: all cores]", show_default=False)
 ]
@@ -129,11 +132,19 @@ def _scenario(
     snr: float | None,
     ctf_table: Path | None,
     noise: Path | None,
+    noise_indices: Path | None,
 ) -> Scenario:
     from cryobench.scenario.spec import adapt_scenario
 
     return adapt_scenario(
-        name, specimen=specimen, box=box, particles=particles, snr_db=snr, ctf_table=ctf_table, noise=noise
+        name,
+        specimen=specimen,
+        box=box,
+        particles=particles,
+        snr_db=snr,
+        ctf_table=ctf_table,
+        noise=noise,
+        noise_indices=noise_indices,
     )
 
 
@@ -162,6 +173,7 @@ def run_command(
     snr: SnrDb = None,
     ctf_table: CtfTable = None,
     noise: Noise = None,
+    noise_indices: NoiseIndices = None,
     out: Annotated[Path | None, typer.Option(help="Run directory.  [default: runs/...]", show_default=False)] = None,
     seed: Seed = 0,
     device: Device = None,
@@ -173,7 +185,7 @@ def run_command(
     from cryobench.console import Listener
     from cryobench.pipeline import run
 
-    chosen = _scenario(scenario, specimen, box, particles, snr, ctf_table, noise)
+    chosen = _scenario(scenario, specimen, box, particles, snr, ctf_table, noise, noise_indices)
     solver = _method(method, param, device, budget, overwrite)
     directory = out or Path("runs") / f"{method}-{chosen.slug}-seed{seed}"
     with Listener(_console()) as listener:
@@ -191,6 +203,7 @@ def simulate_command(
     snr: SnrDb = None,
     ctf_table: CtfTable = None,
     noise: Noise = None,
+    noise_indices: NoiseIndices = None,
     seed: Seed = 0,
     jobs: Jobs = None,
 ) -> None:
@@ -198,7 +211,7 @@ def simulate_command(
     from cryobench.console import Listener
     from cryobench.simulate import simulate
 
-    chosen = _scenario(scenario, specimen, box, particles, snr, ctf_table, noise)
+    chosen = _scenario(scenario, specimen, box, particles, snr, ctf_table, noise, noise_indices)
     with Listener(_console()) as listener:
         simulate(
             chosen, out, seed=seed, jobs=jobs, on_progress=lambda stage, done, total: listener(stage, done, total, {})

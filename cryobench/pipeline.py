@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cryobench.dataset.store import open_store
 from cryobench.errors import StoreError
-from cryobench.evaluate.run import evaluate_stores, write_result
+from cryobench.evaluate.run import evaluate
 from cryobench.reconstruct.run import check_method, reconstruct
 from cryobench.report.page import write_report
 from cryobench.scenario.spec import Scenario
@@ -76,13 +77,15 @@ def judge(directory: Path, *, truth: str | None = None, listener: Listener = ign
         truth: a specimen to compare with where the dataset has no truth of its own (a catalogue name, pdb:ID, or a map's path).
         listener: told of progress.
     """
-    predicted, observed, hidden = (directory / f"{name}.zarr" for name in ("predicted", "observed", "truth"))
-    if truth is not None and hidden.exists():
-        raise StoreError(f"{directory} has a truth of its own; --truth is for imported data")
+    truth_map = None
+    if truth is not None:
+        if (directory / "truth.zarr").exists():
+            raise StoreError(f"{directory} has a truth of its own; --truth is for imported data")
+        observed = open_store(directory / "observed.zarr", "observed")
+        voxel_size = float(observed.attrs["voxel_size"])
+        truth_map = (find(truth).density(observed.sizes["x"], voxel_size), voxel_size)
     listener("evaluate", 0, 1, {})
-    specimen = None if truth is None else find(truth)
-    result = evaluate_stores(predicted, observed, hidden if hidden.exists() else None, specimen)
-    write_result(result, directory)
+    result = evaluate(directory, truth_map)
     listener("evaluate", 1, 1, {})
     listener("report", 0, 1, {})
     write_report(directory)

@@ -74,7 +74,7 @@ def align(
         return _alignment(identity, 0.0, 0.0 if allow_mirror else None, voxel_size)
     group = _group_shown(moving, symmetry)
     found = _search_hands(moving, reference, hands, group)
-    band, found = _refine_to_the_end(moving, reference, found)
+    band, agreed, found = _refine_to_the_end(moving, reference, found)
     # score again as the result will be applied: exactly, or with the interpolation of `apply`
     box, grid = moving.shape[-1], min(moving.shape[-1], 2 * band.last + 4)
     moving, reference = fourier_crop_volumes(moving, grid), fourier_crop_volumes(reference, grid)
@@ -82,7 +82,7 @@ def align(
     def judge(pose: Pose) -> _Judged:
         moved = apply(_alignment(pose, 0.0, None, box / grid), moving)
         curve = fsc(moved, reference)[1 : band.last + 1]
-        return _Judged(pose, float(band.information(curve)), float(band.mean(curve)))
+        return _Judged(pose, float(band.information(curve)), float(band.mean(curve[:agreed])))
 
     judged = sorted((judge(pose) for pose in found), key=lambda j: -j.score)
     best = judged[0]
@@ -153,14 +153,14 @@ def _search_hands(moving: Volume, reference: Volume, hands: tuple[bool, ...], gr
     return found
 
 
-def _refine_to_the_end(moving: Volume, reference: Volume, found: list[Pose]) -> tuple[Band, list[Pose]]:
-    """The band up to the last shell in which the volumes agree, and the poses refined over it."""
+def _refine_to_the_end(moving: Volume, reference: Volume, found: list[Pose]) -> tuple[Band, int, list[Pose]]:
+    """A band that ends a little past the last shell in which the volumes agree, that shell, and the poses refined over it."""
     band = Band(moving, reference, moving.shape[-1])
     curve = band.curves(*stack([max(found, key=lambda pose: pose.score)]))[0]
     # the shell before which agreement above 0.143 and lack of it balance best: one odd shell does not end the band
-    last = 5 + int((band.count * (curve - 0.143)).cumsum(0).argmax())
-    band = Band(moving, reference, last)
-    return band, band.refine(found, 40, pace=0.05 * band.box / band.last)
+    agreed = 1 + int((band.count * (curve - 0.143)).cumsum(0).argmax())
+    band = Band(moving, reference, agreed + 4)
+    return band, agreed, band.refine(found, 40, pace=0.05 * band.box / band.last)
 
 
 def _simpler_poses(best: Pose, group: NDArray[np.float64]) -> Iterator[Pose]:

@@ -83,8 +83,9 @@ class Band:
         return -(self.count * torch.log(1 + 1e-3 - curves.clamp(min=0) ** 2)).sum(-1) / self.count.sum()
 
     def mean(self, curves: Tensor) -> Tensor:
-        """Mean correlation over the coefficients of the band."""
-        return (self.count * curves).sum(-1) / self.count.sum()
+        """Mean correlation over the coefficients of the shells that the curves begin with."""
+        count = self.count[: curves.shape[-1]]
+        return (count * curves).sum(-1) / count.sum()
 
     def refine(self, poses: list[Pose], steps: int, pace: float) -> list[Pose]:
         """Climb from each pose to the nearest maximum of the score, by Adam with steps that shrink from ``pace`` voxels to 0."""

@@ -165,13 +165,12 @@ class Harness:
 
     def write_history(self) -> None:
         """Write the records as one variable a scalar along ``record``; NaN where a record lacks one."""
+        for earlier in [name for name in self._group if name.startswith("history_")]:
+            del self._group[earlier]
         names = {name for record in self._records for name in record}
         for name in sorted(names):
             values = np.array([record.get(name, np.nan) for record in self._records])
-            target = f"history_{name}"
-            if target in self._group:
-                del self._group[target]
             array = self._group.create_array(
-                target, shape=values.shape, dtype="float64", chunks=values.shape, dimension_names=("record",)
+                f"history_{name}", shape=values.shape, dtype="float64", chunks=values.shape, dimension_names=("record",)
             )
             array[...] = values

@@ -22,8 +22,9 @@ from cryobench.types import Curve, Images
 POOLS: Final = ("noise", "pool-1", "pool-2")
 """The data's own pool, and one for the method in each half."""
 ENOUGH_PATCHES: Final = 64
-OVERLAP_CORRELATION: Final = 0.03
-"""Peak cross-correlation, over all shifts, above which two patches share noise (independent ones stay near 0.01)."""
+OVERLAP_DEVIATIONS: Final = 6.0
+"""Two patches share noise where their whitened cross-correlation peaks above this many standard deviations, ``1 / side``; over all
+shifts of a 192 px patch chance alone reaches about 5."""
 
 
 @final
@@ -83,7 +84,7 @@ def _patch_sources(spec: PatchNoise, box: int, pixel_size: float) -> tuple[dict[
         sizes.append(len(pool))
         sources[name] = _fill(pool, box)
     note = (
-        f"Real patches ({Path(spec.path).name}): {found} in the stack, {len(patches)} of them independent, in disjoint pools of "
+        f"Real patches ({Path(spec.path).name}): {found} taken from the stack, {len(patches)} of them independent, in disjoint pools of "
         f"{sizes[0]} (data), {sizes[1]} (method, half 1) and {sizes[2]} (method, half 2)."
     )
     if min(sizes) < ENOUGH_PATCHES:
@@ -129,11 +130,21 @@ def load_patches(spec: PatchNoise, box: int, pixel_size: float) -> Tensor:
             f"got {stack.shape[-2]} x {side} px of {source_pixel} Å"
         )
     sign = -1.0 if spec.protein == "dark" else 1.0
-    images = torch.stack([torch.as_tensor(np.array(patch, dtype=np.float32)) for patch in stack]) * sign
+    chosen = _listed(Path(spec.indices), len(stack)) if spec.indices else list(range(len(stack)))
+    images = torch.stack([torch.as_tensor(np.array(stack[index], dtype=np.float32)) for index in chosen]) * sign
     images = images - images.mean((-2, -1), keepdim=True)
     # a crop to an odd number of pixels is still centred; the field of view changes by less than half a pixel
     images = fourier_crop_images(images, size)
     return images / images.std()
+
+
+def _listed(path: Path, count: int) -> list[int]:
+    """Indices in a text file, one a line or space apart; those of patches beyond this stack are left out."""
+    try:
+        indices = sorted({int(word) for word in path.read_text(encoding="utf-8").split()})
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: expected a text file of patch indices from 0, got {error}") from error
+    return [index for index in indices if 0 <= index < count]
 
 
 def independent_patches(patches: Images) -> list[int]:
@@ -143,12 +154,13 @@ def independent_patches(patches: Images) -> list[int]:
     # flatten the mean spectrum, so that colour common to all patches does not raise the correlation of strangers
     spectra = spectra / spectra.abs().square().mean(0).clamp(min=1e-12).sqrt()
     energy = torch.fft.irfft2(spectra, s=(side, side)).square().sum((-2, -1)).sqrt()
+    bound = OVERLAP_DEVIATIONS / side
     kept: list[int] = []
     for index in range(len(patches)):
         if kept:
             cross = torch.fft.irfft2(spectra[kept] * spectra[index].conj(), s=(side, side))
             peaks = cross.abs().amax((-2, -1)) / (energy[kept] * energy[index])
-            if bool((peaks > OVERLAP_CORRELATION).any()):
+            if bool((peaks > bound).any()):
                 continue
         kept.append(index)
     return kept

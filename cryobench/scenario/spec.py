@@ -149,6 +149,7 @@ class PatchNoise(NoiseModel):
 
     kind: Literal["patches"] = "patches"
     path: str = Field(description="MRC stack of background patches")
+    indices: str | None = Field(None, description="text file of the patches to use, from 0; all if not given")
     pixel_size: Positive | None = Field(None, description="angstrom, where the stack's header does not say")
     protein: Literal["dark", "bright"] = Field(
         "dark", description="contrast of the micrographs; dark ones are inverted"
@@ -173,10 +174,10 @@ class Scenario(Model):
     description: str = ""
     specimen: str = Field("phantom", description="a name of the catalogue, pdb:ID, emdb:ID or a path")
     particles: int = Field(20000, ge=2)
-    image: ImageSpec = ImageSpec()  # type: ignore[call-arg]
+    image: ImageSpec = ImageSpec()
     pose: PoseSpec = PoseSpec()
     shift: ShiftSpec = NoShift()
-    ctf: CTFSpec = UniformCTF()  # type: ignore[call-arg]
+    ctf: CTFSpec = UniformCTF()
     noise: NoiseSpec
     assume: AssumeSpec = AssumeSpec()
 
@@ -257,6 +258,7 @@ def adapt_scenario(
     snr_db: float | None = None,
     ctf_table: Path | None = None,
     noise: Path | None = None,
+    noise_indices: Path | None = None,
 ) -> Scenario:
     """The scenario ``name`` with what is given put in place of its own, validated again.
 
@@ -268,6 +270,7 @@ def adapt_scenario(
         snr_db: at the native pixel.
         ctf_table: CTFFIND4 results, whose rows replace the CTF distribution; optics stay.
         noise: stack of real background patches, in place of the scenario's noise; the SNR stays.
+        noise_indices: text file of those patches of the stack to use.
     """
     table = load_scenario(name).model_dump()
     for key, value in (("specimen", specimen), ("particles", particles)):
@@ -282,5 +285,6 @@ def adapt_scenario(
         table["ctf"] = {"kind": "table", "path": str(ctf_table.resolve()), **optics}
     if noise is not None:
         common = {key: table["noise"][key] for key in NoiseModel.model_fields}
-        table["noise"] = {"kind": "patches", "path": str(noise.resolve()), **common}
+        indices = None if noise_indices is None else str(noise_indices.resolve())
+        table["noise"] = {"kind": "patches", "path": str(noise.resolve()), "indices": indices, **common}
     return parse_scenario(table, f"scenario {name!r} as changed")

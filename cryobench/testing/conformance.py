@@ -231,8 +231,7 @@ class ReconstructorTests:
 
         The harness itself refuses volumes, example images, poses and shifts of the wrong shape or with NaN or infinity in them.
         """
-        _, halves = open_predicted(finished.directory / "predicted.zarr")
-        for half, volume in zip(halves, finished.volumes, strict=True):
+        for half, volume in enumerate(finished.volumes, 1):
             assert np.ptp(volume) > 0, f"half {half}: the volume is {volume.flat[0]} everywhere"
 
     def test_reports_progress(self, finished: Finished) -> None:

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cryobench.errors import InputError, UnknownName
+from cryobench.scenario.spec import adapt_scenario, load_scenario, scenario_files
+
+
+def test_shipped_scenarios_are_valid_and_named_by_their_files() -> None:
+    names = set(scenario_files())
+    assert {"snr-20", "snr-5.2", "snr-20-shift3", "snr-20-shift20", "tiny"} <= names
+    for name in names:
+        assert load_scenario(name).name == name
+
+
+def test_shifts_are_a_percentage_of_the_field_of_view() -> None:
+    scenario = load_scenario("snr-20-shift20")
+    assert scenario.assumed_shift() == {"kind": "triangular", "half_width": pytest.approx(0.2 * 184 * 1.274)}
+
+
+def test_unknown_name_suggests_the_nearest() -> None:
+    with pytest.raises(UnknownName, match=r"did you mean 'snr-20'"):
+        load_scenario("snr20")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[noise]\nkind = "white"\nsnr_db = nan', "snr_db|SNR"),
+        ('[noise]\nkind = "white"\nsnr_db = "loud"', r"snr_db.*'loud'"),
+        ('[noise]\nkind = "white"\nsnr_db = 0\n[image]\nbox = 200', "at most the native 184 px, got 200"),
+        ('[noise]\nkind = "pink"\nsnr_db = 0', "noise.*'pink'"),
+        ("particles = 100", "noise: Field required"),
+        ('colour = 1\n[noise]\nkind = "white"\nsnr_db = 0', "colour: Extra inputs"),
+        ("particles = ", "expected TOML"),
+    ],
+)
+def test_bad_scenario_files_name_the_field(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=message) as caught:
+        load_scenario(str(path))
+    assert "mine.toml" in str(caught.value)
+    assert "\n" not in str(caught.value) or "TOML" in str(caught.value)
+
+
+def test_changes_are_validated_and_keep_the_rest(tmp_path: Path) -> None:
+    changed = adapt_scenario("snr-20", box=64, specimen="pdb:5A1A", snr_db=-5.0, ctf_table=tmp_path / "ctf.txt")
+    assert (changed.image.box, changed.specimen, changed.noise.snr_db, changed.ctf.kind) == (
+        64,
+        "pdb:5A1A",
+        -5.0,
+        "table",
+    )
+    assert changed.ctf.amplitude_contrast == load_scenario("snr-20").ctf.amplitude_contrast
+    assert changed.slug == "snr-20-pdb-5A1A-box64"
+    with pytest.raises(InputError, match="184 px, got 185"):
+        adapt_scenario("snr-20", box=185)
+    with pytest.raises(InputError, match="SNR in dB"):
+        adapt_scenario("snr-20", snr_db=float("nan"))
