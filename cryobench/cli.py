@@ -68,6 +68,10 @@ Budget = Annotated[
     typer.Option(help="Longest time for each half, such as 90s, 10m or 2h.", metavar="TIME", show_default=False),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace another result in the same directory.")]
+Workers = Annotated[
+    int | None,
+    typer.Option(min=1, max=2, help="2: halves side by side, 1: in turn.  [default: 2 on a CPU]", show_default=False),
+]
 Specimen = Annotated[
     str | None, typer.Option(help="In place of the scenario's: a name, pdb:ID, emdb:ID or a path.", show_default=False)
 ]
@@ -148,10 +152,12 @@ def _scenario(
     )
 
 
-def _method(name: str, params: list[str] | None, device: str | None, budget: str | None, overwrite: bool) -> Method:
+def _method(
+    name: str, params: list[str] | None, device: str | None, budget: str | None, overwrite: bool, workers: int | None
+) -> Method:
     from cryobench.pipeline import Method
 
-    return Method(name, _parameters(params), device, _seconds(budget), overwrite)
+    return Method(name, _parameters(params), device, _seconds(budget), overwrite, workers)
 
 
 def _conclude(result: dict[str, Any], directory: Path) -> None:
@@ -180,13 +186,14 @@ def run_command(
     param: Parameters = None,
     budget: Budget = None,
     overwrite: Overwrite = False,
+    workers: Workers = None,
 ) -> None:
     """Simulate, reconstruct both half-sets, evaluate and report. A run that was stopped goes on where it was."""
     from cryobench.console import Listener
     from cryobench.pipeline import run
 
     chosen = _scenario(scenario, specimen, box, particles, snr, ctf_table, noise, noise_indices)
-    solver = _method(method, param, device, budget, overwrite)
+    solver = _method(method, param, device, budget, overwrite, workers)
     directory = out or Path("runs") / f"{method}-{chosen.slug}-seed{seed}"
     with Listener(_console()) as listener:
         result = run(chosen, solver, directory, seed=seed, listener=listener)
@@ -228,13 +235,16 @@ def reconstruct_command(
     param: Parameters = None,
     budget: Budget = None,
     overwrite: Overwrite = False,
+    workers: Workers = None,
 ) -> None:
     """Reconstruct both half-sets of a dataset into predicted.zarr."""
     from cryobench.console import Listener
     from cryobench.pipeline import solve
 
     with Listener(_console()) as listener:
-        path = solve(directory, _method(method, param, device, budget, overwrite), seed=seed, listener=listener)
+        path = solve(
+            directory, _method(method, param, device, budget, overwrite, workers), seed=seed, listener=listener
+        )
     _console().print(f"reconstruction  {path}", soft_wrap=True)
 
 
@@ -407,32 +417,34 @@ def plugin_new(
     _console().print(f"plugin  {write_plugin(name, into)}", soft_wrap=True)
 
 
-@app.callback()
-def root(
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; may stand anywhere.")] = False,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.", is_eager=True)] = False,
-) -> None:
-    """Set what holds for every command."""
-    if debug:
-        os.environ["CRYOBENCH_DEBUG"] = "1"
-    if version:
+def _print_version(asked: bool) -> None:
+    if asked:
         from cryobench import __version__
 
         typer.echo(__version__)
         raise typer.Exit
 
 
-def main() -> None:
+@app.callback()
+def root(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; may stand anywhere.")] = False,
+    _version: Annotated[
+        bool, typer.Option("--version", help="Print the version and leave.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """Set what holds for every command."""
+    if debug:
+        os.environ["CRYOBENCH_DEBUG"] = "1"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; every error of the input is one line and exit code 2."""
-    arguments = sys.argv[1:]
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
     if "--debug" in arguments:
         arguments = ["--debug", *(a for a in arguments if a != "--debug")]
     debug = "--debug" in arguments or bool(os.environ.get("CRYOBENCH_DEBUG"))
     try:
         app(args=arguments, prog_name="cryobench", standalone_mode=True)
-    except KeyboardInterrupt:
-        typer.echo("stopped; what was written is kept, and the same command goes on from it", err=True)
-        sys.exit(130)
     except CryobenchError as error:
         if debug:
             raise

@@ -60,6 +60,9 @@ class Listener:
     ) -> None:
         if self._console.is_terminal:
             self._live.stop()
+        if kind is KeyboardInterrupt:
+            message = "stopped; what was written is kept, and the same command goes on from it"
+            Console(stderr=True).print(message, highlight=False)
 
     def __call__(self, stage: str, step: int, total: int, scalars: Mapping[str, float]) -> None:
         """Show that ``stage`` is at ``step`` of ``total``."""

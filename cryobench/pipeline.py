@@ -38,6 +38,7 @@ class Method:
     device: str | None = None
     budget: float = math.inf
     overwrite: bool = False
+    workers: int | None = None
 
 
 def run(
@@ -65,6 +66,7 @@ def solve(directory: Path, method: Method, *, seed: int = 0, listener: Listener 
         device=method.device,
         budget=method.budget,
         overwrite=method.overwrite,
+        workers=method.workers,
         on_progress=lambda half, step, total, scalars: listener(f"reconstruct half {half}", step, total, scalars),
     )
 

@@ -79,7 +79,10 @@ def test_snr_is_what_the_scenario_says_at_the_native_pixel(dataset: Path) -> Non
 
 
 def test_working_images_are_the_fourier_crop_of_native_ones(dataset: Path) -> None:
-    for scenario in (tiny(), tiny().model_copy(update={"image": tiny().image.model_copy(update={"slicing": "padded"})})):
+    for scenario in (
+        tiny(),
+        tiny().model_copy(update={"image": tiny().image.model_copy(update={"slicing": "padded"})}),
+    ):
         imager = imager_of(scenario, 3)
         expected = fourier_crop_images(imager.clean(0, 64, native=True), 16)
         torch.testing.assert_close(imager.clean(0, 64), expected, rtol=0, atol=1e-5 * float(expected.abs().max()))

@@ -23,8 +23,8 @@ POOLS: Final = ("noise", "pool-1", "pool-2")
 """The data's own pool, and one for the method in each half."""
 ENOUGH_PATCHES: Final = 64
 OVERLAP_DEVIATIONS: Final = 6.0
-"""Two patches share noise where their whitened cross-correlation peaks above this many standard deviations, ``1 / side``; over all
-shifts of a 192 px patch chance alone reaches about 5."""
+"""Two patches share noise where their whitened cross-correlation peaks above this many standard deviations, ``1 / side``;
+over all shifts of a 192 px patch chance alone reaches about 5."""
 
 
 @final
@@ -84,8 +84,8 @@ def _patch_sources(spec: PatchNoise, box: int, pixel_size: float) -> tuple[dict[
         sizes.append(len(pool))
         sources[name] = _fill(pool, box)
     note = (
-        f"Real patches ({Path(spec.path).name}): {found} taken from the stack, {len(patches)} of them independent, in disjoint pools of "
-        f"{sizes[0]} (data), {sizes[1]} (method, half 1) and {sizes[2]} (method, half 2)."
+        f"Real patches ({Path(spec.path).name}): {found} taken from the stack, {len(patches)} of them independent, "
+        f"in disjoint pools of {sizes[0]} (data), {sizes[1]} (method, half 1) and {sizes[2]} (method, half 2)."
     )
     if min(sizes) < ENOUGH_PATCHES:
         note += (

@@ -51,9 +51,10 @@ def test_a_name_that_does_not_fit_is_refused(tmp_path: Path, name: str) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_name_that_is_taken_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="'backproject', which is installed already"):
-        write_plugin("backproject", tmp_path)
+def test_a_name_that_is_taken_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cryobench.reconstruct.scaffold.methods", lambda: {"spheres": None})
+    with pytest.raises(InputError, match="'spheres', which is installed already"):
+        write_plugin("spheres", tmp_path)
 
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
