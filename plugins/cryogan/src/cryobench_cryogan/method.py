@@ -21,16 +21,19 @@ class Params(BaseModel):
         "logistic",
         description="'wasserstein': the paper's, with gradient penalty; 'logistic': non-saturating, with a lazy R1 penalty",
     )
-    steps: int = Field(6000, ge=1, description="volume steps for each half")
+    steps: int = Field(3500, ge=1, description="volume steps for each half")
     together: bool = Field(
         True,
         description="move discriminator and volume on one batch and one backward pass (n_discr does not count); "
         "false: in turn, as in the paper",
     )
-    bfloat16: bool = Field(False, description="convolve in bfloat16; the physics stays in float32")
+    bfloat16: bool | None = Field(
+        None,
+        description="convolve in bfloat16, the physics in float32; by default where the processor has the instructions",
+    )
     batch: int = Field(64, ge=1, description="images in a step, real and simulated each")
     n_discr: int = Field(1, ge=1, description="discriminator steps to one volume step")
-    learning_rate_volume: float = Field(0.02, gt=0, description="Adam's step for the volume, at the start")
+    learning_rate_volume: float = Field(0.05, gt=0, description="Adam's step for the volume, at the start")
     learning_rate_discriminator: float = Field(
         1e-3, gt=0, description="Adam's step for the discriminator, at the start"
     )
@@ -50,7 +53,7 @@ class Params(BaseModel):
     penalty_interval: int = Field(
         4, ge=1, description="discriminator steps to one penalty (its weight grows alike); the paper's is 1"
     )
-    channels: int = Field(24, ge=1, description="of the first convolution; every later one doubles them")
+    channels: int = Field(16, ge=1, description="of the first convolution; every later one doubles them")
     hidden: int = Field(10, ge=1, description="width of the first fully connected layer")
     symmetrise: bool = Field(True, description="impose the symmetry that the dataset states")
     nonnegative: bool = Field(True, description="keep densities at or above zero")

@@ -71,6 +71,7 @@ class Trainer:
             {"params": [simulator.values], "lr": params.learning_rate_volume},
             {"params": [simulator.log_signal, simulator.log_noise], "lr": params.learning_rate_scales},
         ]
+        self.started, self.first = time.monotonic(), 0
         self.state = State(
             simulator,
             network,
@@ -79,11 +80,19 @@ class Trainer:
             generator,
             torch.zeros_like(simulator.values),
         )
+        self.bfloat16 = has_fast_bfloat16(run.device) if params.bfloat16 is None else params.bfloat16
         self.rates = [group["lr"] for group in self.state.volume_optimiser.param_groups]
 
     def set_rates(self) -> None:
-        """Exponential decay of all learning rates, to ``final_rate`` at the last step or at the end of the budget."""
-        left = self.params.final_rate ** (self.state.step / self.params.steps)
+        """Exponential decay of all learning rates, to ``final_rate`` at the last step or, if sooner, at the end of the budget."""
+        done = self.state.step / self.params.steps
+        remaining = self.run.remaining()
+        if math.isfinite(remaining):
+            # steps that the budget still allows at the pace so far
+            pace = (time.monotonic() - self.started) / max(self.state.step - self.first, 1)
+            possible = self.state.step + max(remaining, 0) / max(pace, 1e-6)
+            done = max(done, self.state.step / max(possible, 1))
+        left = self.params.final_rate ** min(done, 1)
         for group, rate in zip(self.state.volume_optimiser.param_groups, self.rates, strict=True):
             group["lr"] = rate * left
         for group in self.state.network_optimiser.param_groups:
@@ -98,7 +107,7 @@ class Trainer:
     def score(self, images: Tensor) -> Tensor:
         """Discriminator scores ``(batch, 1)``, convolved in bfloat16 where asked."""
         images = images.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.params.bfloat16):
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bfloat16):
             return self.state.network(images).float()
 
     def discriminate(self, simulated: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -121,7 +130,7 @@ class Trainer:
         return loss.detach(), scores[len(real) :].detach()
 
     def move_together(self) -> Tensor:
-        """Discriminator and volume step on one batch and one backward pass: the volume's gradient is the discriminator's, reweighted."""
+        """Both steps on one batch and one backward pass: the volume's gradient is the discriminator's, reweighted."""
         state, params = self.state, self.params
         images = state.simulator(params.batch)[:, None]
         leaf = images.detach().requires_grad_(True)
@@ -178,7 +187,8 @@ class Trainer:
         if kept is not None:
             state.load(kept)
         marks = {round(params.steps * (k + 1) ** 2 / params.snapshots**2) for k in range(params.snapshots)}
-        saved = time.monotonic()
+        saved = self.started = time.monotonic()
+        self.first = state.step
         while state.step < params.steps and run.remaining() > 0:
             scalars = self.take_step()
             seen = state.step * params.batch * params.n_discr
@@ -191,6 +201,14 @@ class Trainer:
         with torch.no_grad():
             examples = state.simulator(16) * self.scale
         return Reconstruction(self.volume(), example_images=examples)
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 convolutions are faster than float32 ones on this device."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return bool(supported and supported())
 
 
 def train(observed: Observed, params: Params, run: Run) -> Reconstruction:
