@@ -9,7 +9,7 @@ CHECKED := cryobench plugins/*/src
 .PHONY: demo test lint types layers unit bench bench-compare install clean
 
 demo: $(VENV)/.installed
-	$(BIN)/cryobench run --method cryogan --scenario snr-20 --out $(RUN)
+	$(BIN)/cryobench run --method cryogan --scenario snr-20 --budget 3m --out $(RUN)
 
 # a machine whose tests are to be complete also has RELION (Debian package `relion`) and Chromium; see CONTRIBUTING.md
 test: $(VENV)/.installed-test

@@ -40,7 +40,8 @@ class Bare:
         done = subprocess.run(
             [str(program), *command[1:]],
             cwd=self.root / "work",
-            env=environment | {"COLUMNS": "200"},
+            env=environment
+            | {"COLUMNS": "200", "OMP_NUM_THREADS": "1"},  # more threads than free cores make torch crawl
             capture_output=True,
             text=True,
             check=False,

@@ -179,6 +179,8 @@ def reconstruct(
     left = [half for half in HALVES if not root.require_group(f"half{half}").attrs.get("complete")]
     work = _HalfWork(directory, method_name, params or {}, seed, str(chosen), budget)
     together = len(left) > 1 and (workers or default_workers(chosen)) > 1
+    if left:
+        root.attrs["side_by_side"] = together
     (run_together if together else run_in_turn)(work, left, on_progress)
     finish_store(root)
     shutil.rmtree(directory / "checkpoints", ignore_errors=True)

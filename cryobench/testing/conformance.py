@@ -121,8 +121,12 @@ class ReconstructorTests:
 
     @classmethod
     def run(cls, directory: Path, **options: Any) -> Path:
-        """Run the method on the dataset in ``directory``; options as :func:`cryobench.reconstruct.run.reconstruct` has them."""
-        return reconstruct(directory, cls.method, **{"params": cls.params, "device": cls.device, **options})
+        """Run the method on the dataset in ``directory``; options as :func:`cryobench.reconstruct.run.reconstruct` has them.
+
+        The halves are run in turn in this process, where the checks can watch them.
+        """
+        settings = {"params": cls.params, "device": cls.device, "workers": 1, **options}
+        return reconstruct(directory, cls.method, **settings)
 
     @classmethod
     def copy_dataset(cls, tiny: Path, place: Path, with_truth: bool = False) -> Path:

@@ -7,6 +7,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,10 +23,11 @@ from cryobench.errors import Declined, InputError, PluginError, StoreError, Unkn
 from cryobench.physics.rotation import matrix_to_quaternion
 from cryobench.reconstruct import run as harness_of
 from cryobench.reconstruct.contract import Needs, Reconstruction, Reconstructor, Run
-from cryobench.reconstruct.run import method_seed, reconstruct
+from cryobench.reconstruct.run import method_seed
 from cryobench.testing.tiny import tiny_run
 
 STEPS = 8
+reconstruct = partial(harness_of.reconstruct, workers=1)  # in this process, where the methods of these tests are
 Work = Callable[[Observed, Any, Run], Reconstruction]
 
 

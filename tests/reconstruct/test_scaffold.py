@@ -83,7 +83,7 @@ def test_the_method_that_is_written_finds_the_radial_profile(tmp_path: Path, mon
     assert load_method("roundest")().name == "roundest"
 
     run = tiny_run(tmp_path / "run", particles=600, snr_db=10.0)
-    _, halves = open_predicted(reconstruct(run, "roundest", device="cpu"))
+    _, halves = open_predicted(reconstruct(run, "roundest", device="cpu", workers=1))
     found = torch.as_tensor(halves[1]["volume"].values)
     truth = fourier_crop_volumes(torch.as_tensor(open_store(run / "truth.zarr", "truth")["volume"].values), 16)
     distance = radius(16, 3, truth).round().long().flatten()

@@ -24,7 +24,7 @@ class TestContract(ReconstructorTests):
 
 
 def half_maps(directory: Path, **params: object) -> tuple[Tensor, Tensor]:
-    reconstruct(directory, "backproject", params, device="cpu", overwrite=True)
+    reconstruct(directory, "backproject", params, device="cpu", overwrite=True, workers=1)
     _, halves = open_predicted(directory / "predicted.zarr")
     first, second = (torch.as_tensor(halves[half]["volume"].values) for half in (1, 2))
     return first, second

@@ -17,7 +17,8 @@ class TestCryoGAN(ReconstructorTests):
     params = {"steps": 30, "batch": 16, "channels": 4, "snapshots": 2}  # noqa: RUF012
 
     @pytest.fixture(autouse=True, scope="class")
-    def _checkpoint_at_every_step(self) -> Iterator[None]:
+    @classmethod
+    def _checkpoint_at_every_step(cls) -> Iterator[None]:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(train, "CHECKPOINT_SECONDS", 0.0)
             yield

@@ -21,7 +21,7 @@ class Params(BaseModel):
         "logistic",
         description="'wasserstein': the paper's, with gradient penalty; 'logistic': non-saturating, with a lazy R1 penalty",
     )
-    steps: int = Field(3500, ge=1, description="volume steps for each half")
+    steps: int = Field(4000, ge=1, description="volume steps for each half")
     together: bool = Field(
         True,
         description="move discriminator and volume on one batch and one backward pass (n_discr does not count); "
@@ -35,7 +35,7 @@ class Params(BaseModel):
     n_discr: int = Field(1, ge=1, description="discriminator steps to one volume step")
     learning_rate_volume: float = Field(0.05, gt=0, description="Adam's step for the volume, at the start")
     learning_rate_discriminator: float = Field(
-        1e-3, gt=0, description="Adam's step for the discriminator, at the start"
+        3e-3, gt=0, description="Adam's step for the discriminator, at the start"
     )
     learning_rate_scales: float = Field(
         1e-3, ge=0, description="Adam's step for the logarithms of signal and noise scale"
@@ -46,7 +46,7 @@ class Params(BaseModel):
     beta1: float = Field(0.5, ge=0, lt=1, description="Adam's first moment")
     beta2: float = Field(0.9, ge=0, lt=1, description="Adam's second moment")
     penalty: float = Field(
-        1.0,
+        0.1,
         ge=0,
         description="lambda: weight of mean((|grad| - 1)^2) on interpolates, or of R1's mean(|grad|^2) on real images",
     )
