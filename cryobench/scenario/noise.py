@@ -8,15 +8,16 @@ from typing import Final, final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cryobench.errors import InputError
 from cryobench.interop.mrc import open_stack
 from cryobench.physics.fourier import fourier_crop_images
 from cryobench.physics.grids import half_frequencies
-from cryobench.physics.noise import colour, cut, radial_power, turn
+from cryobench.physics.noise import colour, cut, radial_power, turn, whiten
 from cryobench.scenario.draw import generator
-from cryobench.scenario.spec import NoiseSpec, PatchNoise, Scenario, WhiteNoise
+from cryobench.scenario.spec import ColouredNoise, NoiseSpec, PatchNoise, Scenario, WhiteNoise
 from cryobench.types import Curve, Images
 
 POOLS: Final = ("noise", "pool-1", "pool-2")
@@ -65,6 +66,11 @@ def noise_sources(scenario: Scenario) -> tuple[dict[str, NoiseSource], str]:
             return dict.fromkeys(
                 POOLS, NoiseSource(box)
             ), "White Gaussian noise; data and method draw from independent streams."
+        case ColouredNoise():
+            shells = np.arange(box // 2 + 1) / scenario.field_of_view
+            source = _generator(box, np.interp(shells, spec.frequencies, spec.power))
+            note = "Gaussian noise of the scenario's spectrum; data and method draw from independent streams."
+            return dict.fromkeys(POOLS, source), note
         case PatchNoise():
             return _patch_sources(spec, box, scenario.image.native_pixel_size)
 
@@ -73,6 +79,8 @@ def _patch_sources(spec: PatchNoise, box: int, pixel_size: float) -> tuple[dict[
     patches = load_patches(spec, box, pixel_size)
     kept = independent_patches(patches)
     found, patches = len(patches), patches[kept]
+    if spec.whiten:
+        patches = whiten(patches, radial_power(patches))
     if len(patches) < 2 * len(POOLS):
         raise InputError(
             f"{spec.path}: expected at least {2 * len(POOLS)} patches that do not overlap, for {len(POOLS)} disjoint pools, "
@@ -103,8 +111,13 @@ def _fill(pool: Tensor, box: int) -> NoiseSource:
     measured[0] = measured[1]  # each patch lost its mean
     # the same spatial frequencies are other shells in a box of another size
     shells = np.arange(box // 2 + 1) * (pool.shape[-1] / box)
-    power = torch.as_tensor(np.interp(shells, np.arange(len(measured)), measured.numpy()), dtype=torch.float32)
-    return NoiseSource(box, power=power / _variance(power, box))
+    return _generator(box, np.interp(shells, np.arange(len(measured)), measured.numpy()))
+
+
+def _generator(box: int, power: NDArray[np.float64]) -> NoiseSource:
+    """Gaussian noise of unit variance with a radial spectrum given per shell."""
+    curve = torch.as_tensor(power, dtype=torch.float32)
+    return NoiseSource(box, power=curve / _variance(curve, box))
 
 
 def _variance(power: Curve, box: int) -> float:

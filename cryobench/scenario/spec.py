@@ -144,6 +144,27 @@ class WhiteNoise(NoiseModel):
     kind: Literal["white"] = "white"
 
 
+class ColouredNoise(NoiseModel):
+    """Gaussian noise with a radial power spectrum."""
+
+    kind: Literal["coloured"] = "coloured"
+    frequencies: list[float] = Field(min_length=2, description="ascending spatial frequencies, 1/angstrom")
+    power: list[Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(
+        min_length=2, description="relative power at each; linear between, constant beyond; the scale is the SNR's"
+    )
+
+    @model_validator(mode="after")
+    def _matched(self) -> ColouredNoise:
+        if (
+            len(self.frequencies) != len(self.power)
+            or sorted(self.frequencies) != self.frequencies
+            or not any(self.power)
+        ):
+            sizes = f"{len(self.frequencies)} and {len(self.power)}"
+            raise ValueError(f"expected ascending frequencies with one power each, not all zero, got {sizes} values")
+        return self
+
+
 class PatchNoise(NoiseModel):
     """Cut from a stack of real particle-free patches."""
 
@@ -151,12 +172,13 @@ class PatchNoise(NoiseModel):
     path: str = Field(description="MRC stack of background patches")
     indices: str | None = Field(None, description="text file of the patches to use, from 0; all if not given")
     pixel_size: Positive | None = Field(None, description="angstrom, where the stack's header does not say")
+    whiten: bool = Field(False, description="divide the patches by the square root of their radial spectrum")
     protein: Literal["dark", "bright"] = Field(
         "dark", description="contrast of the micrographs; dark ones are inverted"
     )
 
 
-NoiseSpec: TypeAlias = Annotated[WhiteNoise | PatchNoise, Field(discriminator="kind")]
+NoiseSpec: TypeAlias = Annotated[WhiteNoise | ColouredNoise | PatchNoise, Field(discriminator="kind")]
 
 
 class AssumeSpec(Model):

@@ -10,7 +10,7 @@ import torch
 from cryobench.errors import InputError
 from cryobench.physics.noise import radial_power
 from cryobench.scenario.noise import POOLS, independent_patches, noise_sources
-from cryobench.scenario.spec import adapt_scenario
+from cryobench.scenario.spec import adapt_scenario, load_scenario, parse_scenario
 
 
 def write_stack(path: Path, count: int, side: int, seed: int = 0, shared: bool = False) -> Path:
@@ -86,3 +86,33 @@ def test_patches_too_small_or_without_pixel_size_are_refused(tmp_path: Path) -> 
         stack.voxel_size = 0
     with pytest.raises(InputError, match="no pixel size"):
         noise_sources(adapt_scenario("tiny", noise=path))
+
+
+def test_coloured_noise_has_the_stated_spectrum() -> None:
+    table = load_scenario("tiny").model_dump()
+    table["noise"] = {"kind": "coloured", "snr_db": 0.0, "frequencies": [0.0, 0.05], "power": [4.0, 1.0]}
+    sources, note = noise_sources(parse_scenario(table, "coloured"))
+    images = sources["noise"].draw(0, "noise", 0, 2000)
+    assert float(images.var()) == pytest.approx(1, abs=0.02)
+    power = radial_power(images)
+    assert float(power[1] / power[11]) == pytest.approx((4 - 3 / 11.72) / (4 - 3 * 11 / 11.72), rel=0.1)
+    assert "spectrum" in note
+    table["noise"]["power"] = [1.0, 2.0, 3.0]
+    with pytest.raises(InputError, match="one power each"):
+        parse_scenario(table, "coloured")
+
+
+def test_whitened_patches_have_a_flat_spectrum(tmp_path: Path) -> None:
+    path = write_stack(tmp_path / "stack.mrcs", 12, 40)
+    with mrcfile.open(path, mode="r+") as stack:
+        field = stack.data
+        stack.set_data(field + np.roll(field, 1, axis=-1) + np.roll(field, 1, axis=-2))
+    table = adapt_scenario("tiny", noise=path).model_dump()
+    ratios = []
+    for whitened in (False, True):
+        table["noise"]["whiten"] = whitened
+        power = noise_sources(parse_scenario(table, "patches"))[0]["noise"].power
+        assert power is not None
+        ratios.append(float(power[1:4].mean() / power[9:12].mean()))
+    assert ratios[0] > 3
+    assert ratios[1] == pytest.approx(1, abs=0.35)
