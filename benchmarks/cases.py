@@ -46,7 +46,7 @@ def run_betagal(out: Path, method: str = "cryogan", *more: str) -> None:
 
 
 def run_betagal_cryogan(out: Path) -> None:
-    run_betagal(out, "cryogan", "--budget", "8m", "-p", "steps=6000")
+    run_betagal(out, "cryogan", "--budget", "6m")
 
 
 def run_betagal_backproject(out: Path) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -281,7 +282,12 @@ def _open_or_create(
     if table.quaternion is not None:
         shapes |= {"given_rotation": (n, 4), "given_shift": (n, 2)}
     store.parent.mkdir(parents=True, exist_ok=True)
-    return create_store(store, "observed", shapes, attributes)
+    # made aside and renamed whole, so that a store that exists has its attributes
+    building = store.with_suffix(".building")
+    shutil.rmtree(building, ignore_errors=True)
+    create_store(building, "observed", shapes, attributes)
+    building.rename(store)
+    return open_unfinished(store, "observed")
 
 
 def _read(

@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from cryobench.dataset.store import create_store, digest, finish_store, has_shard, open_store, open_unfinished, shards
 from cryobench.errors import StoreError
+from cryobench.machine import available_cores
 from cryobench.physics.ctf import ContrastTransfer
 from cryobench.physics.fourier import fourier_crop_images
 from cryobench.physics.imaging import ImagingOperator
@@ -45,7 +45,7 @@ def _one_thread_each(jobs: int | None) -> Iterator[ThreadPoolExecutor]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with ThreadPoolExecutor(jobs or os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        with ThreadPoolExecutor(jobs or available_cores(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
             yield pool
     finally:
         torch.set_num_threads(before)
@@ -148,9 +148,14 @@ def simulate(
         if truth_path.exists():
             truth = open_unfinished(truth_path, "truth")
             if truth.attrs["scenario"] != fingerprint or truth.attrs["seed"] != seed:
+                there = {"seed": truth.attrs["seed"], **_flatten(truth.attrs["scenario"])}
+                asked = {"seed": seed, **_flatten(fingerprint)}
+                differing = [
+                    f"{k}: {there.get(k)!r} there, {asked.get(k)!r} asked" for k in asked if there.get(k) != asked[k]
+                ]
                 raise StoreError(
-                    f"{directory} holds a dataset of another scenario or seed ({truth.attrs['scenario']['name']!r}, "  # type: ignore[index,call-overload]
-                    f"seed {truth.attrs['seed']}); choose another directory with --out, or remove it"
+                    f"{directory} holds a dataset of another scenario or seed ({'; '.join(differing)}); "
+                    "choose another directory with --out, or remove it"
                 )
             if (
                 truth.attrs["complete"]
@@ -162,14 +167,30 @@ def simulate(
         imager = Imager.prepare(scenario, seed, volume)
         sources, note = noise_sources(scenario)
         if not truth_path.exists():
+            if observed_path.exists():
+                raise StoreError(
+                    f"{observed_path} has no truth beside it, so it is not this scenario's; choose another directory"
+                )
             _write_truth(truth_path, imager, volume, sources["pool-1"], pool, on_progress)
         truth_set = open_store(truth_path, "truth")
         scale = float(truth_set.attrs["noise_scale"])
+        truth_digest = digest(truth_set, salt=str(truth_set.attrs["salt"]))
         if not observed_path.exists():
-            truth_digest = digest(truth_set, salt=str(truth_set.attrs["salt"]))
             _create_observed(observed_path, imager, sources, scale, note, truth_digest, pool)
+        if open_unfinished(observed_path, "observed").attrs.get("truth_digest") != truth_digest:
+            raise StoreError(
+                f"{observed_path} was not made from the truth beside it; choose another directory with --out"
+            )
         _fill_observed(observed_path, imager, sources["noise"], scale, pool, on_progress)
     return observed_path, truth_path
+
+
+def _flatten(table: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as dotted names."""
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
 
 
 def _write_truth(

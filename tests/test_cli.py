@@ -173,7 +173,12 @@ def test_interrupt_keeps_what_was_written(tmp_path: Path) -> None:
     ]
     options = ["-p", "steps=100000", "-p", "batch=16"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen([*command, *options], env={**os.environ, "OMP_NUM_THREADS": "1"}, **pipes) as process:
+
+    def take_interrupts() -> None:  # a shell that starts tests in the background makes them ignore SIGINT
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen([*command, *options], env=environment, preexec_fn=take_interrupts, **pipes) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if line.startswith("reconstruct half 1"):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import torch
 import xarray as xr
 
 import cryobench.simulate as module
-from cryobench.dataset.store import digest, open_store
+from cryobench.dataset.store import digest, open_store, open_unfinished
 from cryobench.errors import StoreError
 from cryobench.physics.fourier import fourier_crop_images
 from cryobench.scenario.draw import draw_particles
@@ -182,3 +183,23 @@ def test_poses_in_the_truth_made_the_images(dataset: Path) -> None:
     scenario = tiny()
     draws = draw_particles(scenario, 3, 0, 192, module.draw_micrographs(scenario.ctf, 3))
     np.testing.assert_array_equal(read(dataset)[1]["rotation"], draws.quaternions)
+
+
+def test_a_store_without_its_truth_is_not_written_into(tmp_path: Path) -> None:
+    simulate(tiny(), tmp_path, seed=1)
+    shutil.rmtree(tmp_path / "truth.zarr")
+    with pytest.raises(StoreError, match="no truth beside it"):
+        simulate(tiny(), tmp_path, seed=7)
+    assert not (tmp_path / "truth.zarr").exists()
+
+
+def test_a_store_with_a_foreign_truth_is_refused(tmp_path: Path) -> None:
+    simulate(tiny(), tmp_path / "a", seed=1)
+    simulate(tiny(), tmp_path / "b", seed=2)
+    shutil.rmtree(tmp_path / "a" / "truth.zarr")
+    shutil.copytree(tmp_path / "b" / "truth.zarr", tmp_path / "a" / "truth.zarr")
+    (tmp_path / "a" / "observed.zarr" / "images" / "c" / "0" / "0" / "0").unlink()
+    group = open_unfinished(tmp_path / "a" / "observed.zarr", "observed")
+    group.attrs["complete"] = False
+    with pytest.raises(StoreError, match="not made from the truth beside it"):
+        simulate(tiny(), tmp_path / "a", seed=2)

@@ -27,6 +27,7 @@ from cryobench.dataset.schema import (
 from cryobench.errors import StoreError
 
 PREDICTED_FORMAT = "predicted"
+MAKERS = {"observed": "simulate, import or run", "truth": "simulate or run", "predicted": "reconstruct or run"}
 
 
 def versions() -> dict[str, str]:
@@ -135,7 +136,9 @@ def _check_kind(attrs: Mapping[Any, Any], path: Path, kind: str) -> None:
     if found != kind:
         raise StoreError(f"expected a store of kind {kind!r} at {path}, found kind {found!r}")
     if not attrs.get("complete"):
-        raise StoreError(f"the store at {path} is unfinished: run the same command again and it will be completed")
+        raise StoreError(
+            f"the store at {path} is unfinished: give the command that began it again ({MAKERS[kind]}), and it is completed"
+        )
 
 
 def open_store(path: Path, kind: Kind) -> xr.Dataset:

@@ -121,6 +121,8 @@ def evaluate_stores(
         "scenario": truth_attrs.get("scenario", {}).get("name"),
         "specimen": truth_attrs.get("specimen"),
         "seed": attrs["seed"],
+        "budget_seconds": attrs.get("budget_seconds"),
+        "dataset": {"seed": truth_attrs["seed"], "scenario": truth_attrs["scenario"]} if truth_attrs else None,
         "symmetry": symmetry,
         "oracle_poses": bool(attrs["oracle_poses"]),
         "particles": {f"half{half}": int((particles == half).sum()) for half in HALVES},

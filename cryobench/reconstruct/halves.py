@@ -6,8 +6,11 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from queue import Empty
 from typing import Any
@@ -16,6 +19,7 @@ import torch
 
 from cryobench import errors
 from cryobench.errors import CryobenchError, PluginError
+from cryobench.machine import available_cores
 
 Work = Callable[[int, Callable[[int, int, dict[str, float]], None]], None]
 """Called with (half, on_progress); must be picklable."""
@@ -23,7 +27,7 @@ Work = Callable[[int, Callable[[int, int, dict[str, float]], None]], None]
 
 def threads_per_half() -> int:
     """Torch threads of one half: the same whether the halves run together or in turn, as results depend on it."""
-    return max(1, (os.cpu_count() or 1) // 2)
+    return max(1, available_cores() // 2)
 
 
 def run_in_turn(work: Work, halves: list[int], on_progress: Callable[[int, int, int, dict[str, float]], None]) -> None:
@@ -39,16 +43,28 @@ def run_in_turn(work: Work, halves: list[int], on_progress: Callable[[int, int, 
 
 def _child(work: Work, half: int, queue: Any) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
     torch.set_num_threads(threads_per_half())
     try:
         work(half, lambda step, total, scalars: queue.put((half, "progress", (step, total, scalars))))
         queue.put((half, "done", None))
     except KeyboardInterrupt:
+        queue.cancel_join_thread()  # the parent may read no more
         queue.put((half, "stopped", None))
     except CryobenchError as error:
-        queue.put((half, "error", (type(error).__name__, str(error))))
+        queue.put((half, "error", (type(error).__name__, str(error), traceback.format_exc())))
     except Exception as error:
-        queue.put((half, "error", ("PluginError", f"{type(error).__name__}: {error}")))
+        queue.put((half, "error", ("PluginError", f"{type(error).__name__}: {error}", traceback.format_exc())))
+
+
+def _leave_with_parent() -> None:
+    """Stop this process when its parent is killed: a second run of the same command must not find it still writing."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(5)
+        os._exit(1)
 
 
 def run_together(work: Work, halves: list[int], on_progress: Callable[[int, int, int, dict[str, float]], None]) -> None:
@@ -105,10 +121,11 @@ def _check_alive(children: dict[int, BaseProcess], running: set[int]) -> None:
             )
 
 
-def _revive(name: str, message: str) -> CryobenchError:
+def _revive(name: str, message: str, trace: str) -> CryobenchError:
     kind = getattr(errors, name, CryobenchError)
     error: CryobenchError = kind.__new__(kind)
     error.args = (message,)
+    error.add_note(trace)  # shown with --debug
     return error
 
 

@@ -76,6 +76,9 @@ class Harness:
         self._snapshots = 0
         self._begun = False  # whether what an earlier try left is sorted out
         self.steps = 0
+        self._earlier_cpu, self._earlier_peak = 0.0, 0
+        self._cpu_start = time.process_time()
+        self.memory = PeakMemory()
         self._synchronise()
         self._start = time.perf_counter()
 
@@ -87,6 +90,15 @@ class Harness:
         """Seconds of work so far, earlier tries included, writing left out."""
         self._synchronise()
         return self._before + time.perf_counter() - self._start - self._paused
+
+    def cpu_seconds(self) -> float:
+        """Processor seconds of this process on the half so far, earlier tries included."""
+        return self._earlier_cpu + time.process_time() - self._cpu_start
+
+    def peak_memory(self) -> int:
+        """Largest memory so far, earlier tries included: the device's on a GPU, else the process's resident size, bytes."""
+        own = torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else self.memory.peak
+        return max(self._earlier_peak, own)
 
     def remaining(self) -> float:
         """Seconds left of the budget; infinity where there is none."""
@@ -132,6 +144,8 @@ class Harness:
             "harness": {
                 "step": step,
                 "seconds": self.elapsed(),
+                "cpu_seconds": self.cpu_seconds(),
+                "peak_memory": self.peak_memory(),
                 "records": self._records,
                 "snapshots": self._snapshots,
             },
@@ -148,7 +162,9 @@ class Harness:
         kept = None
         if self._path.is_file():
             kept = torch.load(self._path, map_location=self.device, weights_only=True)
-        own: dict[str, Any] = kept["harness"] if kept else {"step": 0, "seconds": 0.0, "records": [], "snapshots": 0}
+        fresh = {"step": 0, "seconds": 0.0, "cpu_seconds": 0.0, "peak_memory": 0, "records": [], "snapshots": 0}
+        own: dict[str, Any] = kept["harness"] if kept else fresh
+        self._earlier_cpu, self._earlier_peak = own["cpu_seconds"], own["peak_memory"]
         self.steps, self._before, self._records = own["step"], own["seconds"], list(own["records"])
         self._drop_snapshots(own["snapshots"])
         self._start, self._paused = time.perf_counter(), 0.0

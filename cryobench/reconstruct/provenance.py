@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import subprocess
-from importlib.metadata import PackageNotFoundError, distribution, version
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,8 @@ import torch
 
 import cryobench
 from cryobench.dataset.store import versions
+from cryobench.machine import available_cores
+from cryobench.reconstruct.halves import threads_per_half
 from cryobench.reconstruct.registry import methods
 
 
@@ -39,14 +40,15 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
+def method_version(method: str) -> str | None:
+    """Version of the package that registered ``method``; None where no package did."""
+    point = methods().get(method)
+    return point.dist.version if point and point.dist else None
+
+
 def describe(method: str, device: torch.device) -> dict[str, Any]:
     """Provenance of a run of ``method`` on ``device``."""
     point = methods()[method]
-    package = point.dist.name if point.dist else None
-    try:
-        method_version = version(package) if package else None
-    except PackageNotFoundError:
-        method_version = None
     # the libraries' own folder is a checkout of cryobench only where it is installed from one
     in_checkout = not _installed_from_wheel()
     return {
@@ -54,11 +56,11 @@ def describe(method: str, device: torch.device) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "processor": processor(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
+        "cores": available_cores(),
+        "threads_per_half": threads_per_half(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
-        "method_package": package,
-        "method_version": method_version,
+        "method_package": point.dist.name if point.dist else None,
+        "method_version": method_version(method),
         "git": git_state(Path(cryobench.__file__).parent) if in_checkout else None,
     }
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 import shutil
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +20,12 @@ from cryobench.conventions import HALVES
 from cryobench.dataset.store import PREDICTED_FORMAT, digest, finish_store, open_store
 from cryobench.dataset.view import Observed, Poses
 from cryobench.errors import CryobenchError, Declined, InputError, PluginError, StoreError, UnknownName
+from cryobench.machine import available_cores
 from cryobench.physics.rotation import matrix_to_quaternion
 from cryobench.reconstruct.contract import Reconstruction, Reconstructor
 from cryobench.reconstruct.halves import run_in_turn, run_together
-from cryobench.reconstruct.harness import Harness, PeakMemory
-from cryobench.reconstruct.provenance import describe
+from cryobench.reconstruct.harness import Harness
+from cryobench.reconstruct.provenance import describe, method_version
 from cryobench.reconstruct.registry import load_method
 from cryobench.scenario.spec import explain
 
@@ -68,6 +67,8 @@ def choose_device(method: type[Reconstructor], device: str | None) -> torch.devi
         raise Declined(
             f"expected a CUDA device for --device {device}, found none; leave --device out to run on the CPU"
         )
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise Declined(f"expected one of {torch.cuda.device_count()} CUDA devices, counted from 0, got {device}")
     if method.needs.gpu == "required" and chosen.type != "cuda":
         raise Declined(f"method {method.name!r} needs a CUDA device, and {device} was chosen or found")
     return chosen
@@ -156,6 +157,7 @@ def reconstruct(
     identity: dict[str, Any] = {
         "method": method_name,
         "params": parsed.model_dump(mode="json"),
+        "method_version": method_version(method_name),
         "seed": seed,
         "observed_digest": digest(dataset),
         "budget_seconds": None if math.isinf(budget) else budget,
@@ -163,23 +165,22 @@ def reconstruct(
     path = directory / "predicted.zarr"
     if _is_finished(path, identity, overwrite):
         return path
+    attributes = {
+        "cryobench_store": PREDICTED_FORMAT,
+        "complete": False,
+        **identity,
+        "device": str(chosen),
+        "oracle_poses": method.needs.poses,
+        "voxel_size": dataset.attrs["voxel_size"],
+        "symmetry": dataset.attrs["symmetry"],
+        "provenance": describe(method_name, chosen),
+    }
     root = zarr.open_group(path, mode="a", zarr_format=3)
-    root.attrs.update(
-        {
-            "cryobench_store": PREDICTED_FORMAT,
-            "complete": False,
-            **identity,
-            "device": str(chosen),
-            "oracle_poses": method.needs.poses,
-            "voxel_size": dataset.attrs["voxel_size"],
-            "symmetry": dataset.attrs["symmetry"],
-            "provenance": describe(method_name, chosen),
-        }
-    )
+    root.attrs.update(attributes)
     left = [half for half in HALVES if not root.require_group(f"half{half}").attrs.get("complete")]
     work = _HalfWork(directory, method_name, params or {}, seed, str(chosen), budget)
     together = len(left) > 1 and (workers or default_workers(chosen)) > 1
-    if left:
+    if left and "side_by_side" not in root.attrs:
         root.attrs["side_by_side"] = together
     (run_together if together else run_in_turn)(work, left, on_progress)
     finish_store(root)
@@ -189,7 +190,7 @@ def reconstruct(
 
 def default_workers(device: torch.device) -> int:
     """Halves to run at once: two where each can have a core; one GPU is kept busy by one half."""
-    return 2 if device.type == "cpu" and (os.cpu_count() or 1) > 1 else 1
+    return 2 if device.type == "cpu" and available_cores() > 1 else 1
 
 
 @dataclass(frozen=True)
@@ -226,9 +227,10 @@ def _is_finished(path: Path, identity: Mapping[str, Any], overwrite: bool) -> bo
         shutil.rmtree(path.parent / "checkpoints", ignore_errors=True)  # of a result that was since removed
         return False
     attrs = dict(zarr.open_group(path, mode="r").attrs) if (path / "zarr.json").is_file() else {}
-    if all(attrs.get(name) == value for name, value in identity.items()):
+    if all(attrs.get(name) == value for name, value in identity.items()) and not (overwrite and attrs.get("complete")):
         return bool(attrs.get("complete"))
-    if not overwrite:
+    begun = (path / "zarr.json").is_file() and not attrs  # stopped before it was labelled: nothing to lose
+    if not overwrite and not begun:
         raise StoreError(
             f"{path} holds a result of method {attrs.get('method')!r} with other parameters, seed, budget or data; "
             "choose another directory with --out, or pass --overwrite to replace it"
@@ -241,10 +243,9 @@ def _is_finished(path: Path, identity: Mapping[str, Any], overwrite: bool) -> bo
 def _run_half(
     method: Reconstructor, observed: Observed, params: BaseModel, harness: Harness, group: zarr.Group
 ) -> None:
-    cpu_before = time.process_time()
     if harness.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(harness.device)
-    with PeakMemory() as memory:
+    with harness.memory:
         try:
             result = method.reconstruct(observed, params, harness)
         except (CryobenchError, KeyboardInterrupt):
@@ -267,9 +268,9 @@ def _run_half(
     group.attrs.update(
         {
             "wall_seconds": seconds,
-            "cpu_seconds": time.process_time() - cpu_before,
+            "cpu_seconds": harness.cpu_seconds(),
             "gpu_seconds": seconds if on_gpu else None,
-            "peak_memory_bytes": torch.cuda.max_memory_allocated(harness.device) if on_gpu else memory.peak,
+            "peak_memory_bytes": harness.peak_memory(),
             "steps": harness.steps,
             "notes": list(result.notes),
             "complete": True,

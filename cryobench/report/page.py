@@ -35,6 +35,7 @@ from cryobench.report.table import (
     format_size,
     resolution_rows,
 )
+from cryobench.scenario.spec import scenario_options
 
 LARGEST_BOX_SHOWN: Final = 128
 """Larger maps and images are Fourier-cropped before they are drawn, which keeps the page small."""
@@ -313,13 +314,18 @@ def reproduce(result: Mapping[str, Any], run: str) -> str:
     params = [f"-p {shlex.quote(f'{key}={value}')}" for key, value in sorted(given.items())]
     method = [f"--method {shlex.quote(result['method'])}"]
     seed = [f"--seed {result['seed']}"]
+    budget = [f"--budget {result['budget_seconds']:g}s"] if result["budget_seconds"] else []
     if result["scenario"] is None:
-        return " \\\n  ".join([f"cryobench reconstruct {shlex.quote(run)}", *method, *seed, *params]) + (
+        return " \\\n  ".join([f"cryobench reconstruct {shlex.quote(run)}", *method, *seed, *budget, *params]) + (
             f"\ncryobench evaluate {shlex.quote(run)}"
         )
-    specimen = [f"--specimen {shlex.quote(result['specimen'])}"] if result["specimen"] else []
-    scenario = [f"--scenario {shlex.quote(result['scenario'])}"]
-    return " \\\n  ".join(["cryobench run", *method, *scenario, *specimen, f"--box {result['box']}", *seed, *params])
+    dataset = result["dataset"]
+    scenario = [f"--scenario {shlex.quote(result['scenario'])}", *scenario_options(dataset["scenario"])]
+    if dataset["seed"] == result["seed"]:
+        return " \\\n  ".join(["cryobench run", *method, *scenario, *seed, *budget, *params])
+    simulate = ["cryobench simulate", *scenario, f"--seed {dataset['seed']}", f"--out {shlex.quote(run)}"]
+    solve = [f"cryobench reconstruct {shlex.quote(run)}", *method, *seed, *budget, *params]
+    return "\n".join([" \\\n  ".join(simulate), " \\\n  ".join(solve), f"cryobench evaluate {shlex.quote(run)}"])
 
 
 def _shells(fsc: Mapping[str, Any]) -> Iterator[tuple[int, float, list[float]]]:

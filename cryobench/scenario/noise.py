@@ -157,7 +157,10 @@ def _listed(path: Path, count: int) -> list[int]:
         indices = sorted({int(word) for word in path.read_text(encoding="utf-8").split()})
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: expected a text file of patch indices from 0, got {error}") from error
-    return [index for index in indices if 0 <= index < count]
+    inside = [index for index in indices if 0 <= index < count]
+    if not inside:
+        raise InputError(f"{path}: expected indices below {count}, the patches of the stack, got {indices[:3]} ...")
+    return inside
 
 
 def independent_patches(patches: Images) -> list[int]:

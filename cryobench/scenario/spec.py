@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import re
+import shlex
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -212,6 +216,9 @@ class Scenario(Model):
             parts.append(re.sub(r"[^A-Za-z0-9.-]+", "-", Path(self.specimen).name).strip("-"))
         if self.image.box != own.image.box:
             parts.append(f"box{self.image.box}")
+        if (self.particles, self.ctf, self.noise) != (own.particles, own.ctf, own.noise):
+            changed = [self.particles, self.ctf.model_dump(mode="json"), self.noise.model_dump(mode="json")]
+            parts.append(hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:6])
         return "-".join(parts)
 
     @property
@@ -305,8 +312,29 @@ def adapt_scenario(
     if ctf_table is not None:
         optics = {key: table["ctf"][key] for key in Optics.model_fields}
         table["ctf"] = {"kind": "table", "path": str(ctf_table.resolve()), **optics}
+    if noise_indices is not None and noise is None:
+        raise InputError("expected --noise with --noise-indices, got the indices alone; name the stack they are of")
     if noise is not None:
         common = {key: table["noise"][key] for key in NoiseModel.model_fields}
         indices = None if noise_indices is None else str(noise_indices.resolve())
         table["noise"] = {"kind": "patches", "path": str(noise.resolve()), "indices": indices, **common}
     return parse_scenario(table, f"scenario {name!r} as changed")
+
+
+def scenario_options(table: Mapping[str, Any]) -> list[str]:
+    """Command line options that make a shipped scenario into the one of ``table``; none for a scenario of one's own."""
+    name = str(table["name"])
+    if name not in scenario_files():
+        return []
+    own = load_scenario(name).model_dump(mode="json")
+    options = []
+    for key, option in (("specimen", "--specimen"), ("particles", "--particles")):
+        if table[key] != own[key]:
+            options.append(f"{option} {shlex.quote(str(table[key]))}")
+    if table["image"]["box"] != own["image"]["box"]:
+        options.append(f"--box {table['image']['box']}")
+    if table["noise"]["snr_db"] != own["noise"]["snr_db"]:
+        options.append(f"--snr {table['noise']['snr_db']}")
+    paths = [("--ctf-table", table["ctf"].get("path")), ("--noise", table["noise"].get("path"))]
+    paths.append(("--noise-indices", table["noise"].get("indices")))
+    return options + [f"{option} {shlex.quote(path)}" for option, path in paths if path]

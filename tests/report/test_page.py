@@ -26,6 +26,7 @@ from cryobench.physics.ctf import ContrastTransfer
 from cryobench.physics.fourier import fourier_crop_volumes
 from cryobench.physics.symmetry import symmetrise
 from cryobench.report.page import move_map, read_result, reproduce, write_report
+from cryobench.scenario.spec import adapt_scenario
 from cryobench.specimens.gaussians import GaussianMixture
 from tests.conftest import require
 
@@ -180,6 +181,8 @@ def make_result(
         "scenario": "snr-20" if truth else None,
         "specimen": "phantom" if truth else None,
         "seed": 5,
+        "budget_seconds": None,
+        "dataset": {"seed": 5, "scenario": {"name": "tiny-blobs"}},
         "voxel_size": voxel_size,
         "box": box,
         "symmetry": "D2",
@@ -399,10 +402,27 @@ def test_long_histories_are_averaged_in_blocks(full: Path) -> None:
 
 def test_command_quotes_what_the_shell_would_read() -> None:
     result = {"params": {"a": "x y", "b": None, "c": True, "d": 0.1}, "scenario": "my scene", "specimen": None}
-    result |= {"method": "m", "seed": 3, "box": 32}
+    result |= {
+        "method": "m",
+        "seed": 3,
+        "budget_seconds": 90.0,
+        "dataset": {"seed": 3, "scenario": {"name": "my scene"}},
+    }
     words = shlex.split(reproduce(result, "run").replace("\\\n", ""))
-    options = ["--method", "m", "--scenario", "my scene", "--box", "32", "--seed", "3"]
+    options = ["--method", "m", "--scenario", "my scene", "--seed", "3", "--budget", "90s"]
     assert words == ["cryobench", "run", *options, "-p", "a=x y", "-p", "c=true", "-p", "d=0.1"]
+
+
+def test_command_tells_what_differs_from_the_shipped_scenario() -> None:
+    changed = adapt_scenario("snr-20", box=48, snr_db=-10.0, particles=500, specimen="pdb:5A1A").model_dump(mode="json")
+    result = {"params": {}, "scenario": "snr-20", "method": "m", "seed": 3, "budget_seconds": None}
+    command = reproduce(result | {"dataset": {"seed": 3, "scenario": changed}}, "run").replace("\\\n", "")
+    for option in ("--specimen pdb:5A1A", "--particles 500", "--box 48", "--snr -10.0"):
+        assert option in command
+    apart = reproduce(result | {"dataset": {"seed": 1, "scenario": changed}}, "run").replace("\\\n", "").splitlines()
+    assert [line.split()[1] for line in apart] == ["simulate", "reconstruct", "evaluate"]
+    assert "--seed 1" in apart[0]
+    assert "--seed 3" in apart[1]
 
 
 @pytest.mark.parametrize(

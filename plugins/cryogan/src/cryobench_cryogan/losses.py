@@ -28,9 +28,10 @@ def volume_slope(kind: str, simulated: Tensor) -> Tensor:
     """``(d volume_loss / dD) / (d discriminator_loss / dD)`` for each simulated score.
 
     Both losses see an image through the one number ``D``, so that the volume's gradient follows from the discriminator's own
-    backward pass: ``wasserstein`` -1; ``logistic`` ``-sigmoid(-D) / sigmoid(D) = -exp(-D)``.
+    backward pass: ``wasserstein`` -1; ``logistic`` ``-sigmoid(-D) / sigmoid(D) = -exp(-D)``, held finite where the
+    discriminator is as good as certain.
     """
-    return -torch.ones_like(simulated) if kind == "wasserstein" else -torch.exp(-simulated)
+    return -torch.ones_like(simulated) if kind == "wasserstein" else -torch.exp(-simulated.clamp(min=-15))
 
 
 def penalty(kind: str, score: Callable[[Tensor], Tensor], real: Tensor, simulated: Tensor, mix: Tensor) -> Tensor:

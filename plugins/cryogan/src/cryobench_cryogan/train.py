@@ -191,16 +191,21 @@ class Trainer:
         self.first = state.step
         while state.step < params.steps and run.remaining() > 0:
             scalars = self.take_step()
-            seen = state.step * params.batch * params.n_discr
+            if not math.isfinite(scalars["discriminator_loss"]):
+                raise ArithmeticError(
+                    f"diverged at step {state.step}; a smaller -p learning_rate_discriminator or a larger -p penalty helps"
+                )
+            seen = state.step * params.batch * (1 if params.together else params.n_discr)
             run.progress(state.step, params.steps, seen, **scalars)
-            if state.step in marks:
+            if state.step in marks or (params.snapshots and run.remaining() <= 0):
                 run.snapshot(self.volume(), seen)
             if time.monotonic() - saved > CHECKPOINT_SECONDS:
                 run.checkpoint(state.save(), state.step)
                 saved = time.monotonic()
         with torch.no_grad():
             examples = state.simulator(16) * self.scale
-        return Reconstruction(self.volume(), example_images=examples)
+        arithmetic = "bfloat16" if self.bfloat16 else "float32"
+        return Reconstruction(self.volume(), example_images=examples, notes=[f"Convolved in {arithmetic}."])
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
