@@ -4,9 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PLUGINS := $(wildcard plugins/*)
 RUN := runs/demo
-CHECKED := cryobench plugins/*/src
 
-.PHONY: demo test lint types layers unit bench bench-compare install clean
+.PHONY: demo test install bench bench-compare bench-publish clean
 
 demo: $(VENV)/.installed
 	$(BIN)/cryobench run --method cryogan --scenario snr-20 --budget 3m --out $(RUN)
@@ -39,6 +38,9 @@ bench: $(VENV)/.installed-test
 BASE ?= HEAD~1
 bench-compare: $(VENV)/.installed-test
 	cd benchmarks && ../$(BIN)/asv continuous --show-stderr $(BASE) HEAD
+
+bench-publish: $(VENV)/.installed-test
+	cd benchmarks && ../$(BIN)/asv publish
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis benchmarks/.asv build dist

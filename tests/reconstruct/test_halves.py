@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from cryobench.dataset.store import open_predicted
@@ -54,6 +57,10 @@ def decline_second(half, on_progress):
 
 def die(half, on_progress):
     os._exit(7)
+
+def sleep(place, half, on_progress):
+    open(os.path.join(place, f"{os.getpid()}.pid"), "w").close()
+    time.sleep(120)
 
 def crash(half, on_progress):
     raise ZeroDivisionError("of nothing")
@@ -116,7 +123,33 @@ def test_two_processes_give_what_one_gives_and_go_on_after_a_stop(dataset: Path,
     ],
 )
 def test_trouble_in_one_process_stops_both_and_is_named(work: str, error: type[Exception], reason: str) -> None:
-    import side_by_side  # type: ignore[import-not-found]
+    import side_by_side
 
     with pytest.raises(error, match=reason):
         run_together(getattr(side_by_side, work), [1, 2], lambda *_: None)
+
+
+def test_halves_do_not_outlive_a_killed_parent(tmp_path: Path) -> None:
+    import side_by_side
+
+    code = (
+        f"import sys; sys.path.insert(0, {str(Path(side_by_side.__file__).parent)!r})\n"
+        "import functools, side_by_side\n"
+        "from cryobench.reconstruct.halves import run_together\n"
+        "if __name__ == '__main__':\n"
+        f"    run_together(functools.partial(side_by_side.sleep, {str(tmp_path)!r}), [1, 2], lambda *_: None)\n"
+    )
+    script = tmp_path / "parent.py"
+    script.write_text(code, encoding="utf-8")
+    parent = subprocess.Popen([sys.executable, str(script)])
+    try:
+        deadline = time.monotonic() + 60
+        while len(list(tmp_path.glob("*.pid"))) < 2 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        children = [psutil.Process(int(path.stem)) for path in tmp_path.glob("*.pid")]
+        assert len(children) == 2
+    finally:
+        parent.kill()
+        parent.wait()
+    _, alive = psutil.wait_procs(children, timeout=15)
+    assert not alive
