@@ -15,7 +15,6 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -26,10 +25,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cryobench.conventions import HALVES
-from cryobench.dataset.store import create_store, finish_store, has_shard, open_unfinished, shards
+from cryobench.dataset.store import create_store, finish_store, has_shard, open_unfinished, put, shards
 from cryobench.errors import InputError, StoreError
 from cryobench.interop.mrc import open_stack
 from cryobench.interop.relion import ParticleTable, locate_stacks, read_particles
+from cryobench.machine import torch_threads
 from cryobench.physics.ctf import ContrastTransfer
 from cryobench.physics.fourier import fourier_crop_images
 from cryobench.physics.grids import half_frequencies, half_shells, radius
@@ -188,14 +188,14 @@ def import_relion(
     }
     store = Path(out) / "observed.zarr"
     group = _open_or_create(store, table, working, 2 * noise_patches, attributes)
-    _put(group, "half", half)
-    _put(group, "micrograph", np.unique(table.micrograph.astype(str), return_inverse=True)[1])
+    put(group, "half", half)
+    put(group, "micrograph", np.unique(table.micrograph.astype(str), return_inverse=True)[1])
     for name, column in table.ctf.items():
-        _put(group, name, column)
+        put(group, name, column)
     if table.quaternion is not None:
-        _put(group, "given_rotation", table.quaternion)
-        _put(group, "given_shift", np.zeros((len(table), 2)) if table.shift is None else table.shift)
-    with _one_thread():
+        put(group, "given_rotation", table.quaternion)
+        put(group, "given_shift", np.zeros((len(table), 2)) if table.shift is None else table.shift)
+    with torch_threads(1):
         for start, stop in shards(len(table)):
             written = has_shard(store, start)
             shard = np.empty((stop - start, working, working), dtype=np.float32)
@@ -207,27 +207,10 @@ def import_relion(
                     shard[first - start : first - start + len(images)] = fourier_crop_images(images, working).numpy()
                 on_progress("import", first + len(images), len(table))
             if not written:
-                _put(group, "images", shard, start)
+                put(group, "images", shard, start)
         _fill_noise(group, spectra, working, noise_patches, seed)
     finish_store(group)
     return store
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Torch's results differ in the last bits between thread counts; a store's bytes must not."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _put(group: zarr.Group, name: str, values: NDArray[Any], start: int = 0) -> None:
-    array = group[name]
-    assert isinstance(array, zarr.Array)
-    array[start : start + len(values)] = values
 
 
 def _split(table: ParticleTable, seed: int) -> tuple[NDArray[np.int8], str]:
@@ -318,12 +301,12 @@ def _fill_noise(group: zarr.Group, spectra: dict[int, BackgroundSpectrum], box: 
         source = NoiseSource(spectrum.box, power=spectrum.power())
         for start in range(0, patches, IMAGES_PER_BLOCK):
             drawn = source.draw(seed, f"pool-{half}", start, min(start + IMAGES_PER_BLOCK, patches))
-            _put(group, "noise_patches", fourier_crop_images(drawn, box).numpy(), i * patches + start)
-        _put(group, "patch_half", np.full(patches, half), i * patches)
-        _put(group, "patch_micrograph", np.full(patches, -1), i * patches)
+            put(group, "noise_patches", fourier_crop_images(drawn, box).numpy(), i * patches + start)
+        put(group, "patch_half", np.full(patches, half), i * patches)
+        put(group, "patch_micrograph", np.full(patches, -1), i * patches)
         impulse = torch.zeros(1, spectrum.box, spectrum.box)
         impulse[0, 0, 0] = (
             spectrum.box
         )  # unit power at every frequency: its response is the spectrum of the pool itself
         response = fourier_crop_images(colour(impulse, spectrum.power()), box)
-        _put(group, "noise_power", radial_power(response)[None].numpy(), i)
+        put(group, "noise_power", radial_power(response)[None].numpy(), i)

@@ -5,118 +5,46 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import torch
-import zarr
-from numpy.typing import NDArray
 from torch import Tensor
 
-from cryobench.dataset.store import create_store, digest, finish_store, has_shard, open_store, open_unfinished, shards
+from cryobench.dataset.store import (
+    create_store,
+    digest,
+    finish_store,
+    has_shard,
+    open_store,
+    open_unfinished,
+    put,
+    shards,
+)
 from cryobench.errors import StoreError
-from cryobench.machine import available_cores
+from cryobench.machine import available_cores, torch_threads
 from cryobench.physics.ctf import ContrastTransfer
 from cryobench.physics.fourier import fourier_crop_images
-from cryobench.physics.imaging import ImagingOperator
 from cryobench.physics.noise import radial_power
-from cryobench.physics.project import VolumeSpectrum, transform_volume
-from cryobench.scenario.draw import draw_micrographs, draw_particles
+from cryobench.scenario.draw import draw_particles
+from cryobench.scenario.imager import Imager, Progress, blocks, measure_signal
 from cryobench.scenario.noise import NoiseSource, noise_sources
 from cryobench.scenario.spec import Scenario
 from cryobench.specimens.catalogue import find
 
-BLOCK: Final = 64
-"""Images computed together, aligned to the absolute particle index: FFTs differ in the last bits between batch shapes."""
-TAIL_SAMPLE: Final = 256
-"""Particles whose native images measure the signal power beyond the working Nyquist frequency."""
-
-Progress = Callable[[str, int, int], None]
-
 
 @contextmanager
 def _one_thread_each(jobs: int | None) -> Iterator[ThreadPoolExecutor]:
-    """A pool of workers of one torch thread each: torch's results depend on its thread count, ours must not."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with ThreadPoolExecutor(jobs or available_cores(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            yield pool
-    finally:
-        torch.set_num_threads(before)
-
-
-@dataclass(frozen=True)
-class Imager:
-    """Clean images of a scenario's particles, a block at a time."""
-
-    scenario: Scenario
-    seed: int
-    table: ContrastTransfer
-    native: VolumeSpectrum
-    working: VolumeSpectrum
-
-    @classmethod
-    def prepare(cls, scenario: Scenario, seed: int, volume: Tensor) -> Imager:
-        """Transform the native volume once for native and once for working images."""
-        spec = scenario.image
-        native = transform_volume(volume, spec.native_pixel_size)
-        # padded slices wrap differently at every box, so that working images must be cropped from native ones
-        working = native if spec.slicing == "padded" else transform_volume(volume, spec.native_pixel_size, spec.box)
-        return cls(scenario, seed, draw_micrographs(scenario.ctf, seed), native, working)
-
-    def clean(self, start: int, stop: int, native: bool = False) -> Tensor:
-        """Clean images of particles ``start ... stop - 1`` at the working box, or at the native one."""
-        spec = self.scenario.image
-        draws = draw_particles(self.scenario, self.seed, start, stop, self.table)
-        at_native = native or spec.slicing == "padded"
-        operator = ImagingOperator(
-            spec.native_box,
-            spec.native_pixel_size,
-            draws.rotations.float(),
-            draws.shifts.float(),
-            draws.ctf,
-            image_box=spec.native_box if at_native else spec.box,
-            slicing=spec.slicing,
-        )
-        images = operator.image(self.native if at_native else self.working)
-        return images if native else fourier_crop_images(images, spec.box)
-
-
-def _blocks(start: int, stop: int) -> list[tuple[int, int]]:
-    return [(first, min(first + BLOCK, stop)) for first in range(start, stop, BLOCK)]
-
-
-def measure_signal(imager: Imager, pool: ThreadPoolExecutor, on_progress: Progress) -> tuple[float, float]:
-    """Variance over all pixels of all clean images: at the native box and at the working box.
-
-    In-band power and mean are summed over every particle at the working box; the power beyond the working Nyquist
-    frequency, a small part, is measured on the native images of the first :data:`TAIL_SAMPLE` particles.
-    """
-    particles = imager.scenario.particles
-
-    def moments(block: tuple[int, int]) -> tuple[float, float]:
-        images = imager.clean(*block).double()
-        return float(images.mean((-2, -1)).sum()), float(images.square().mean((-2, -1)).sum())
-
-    def tail(block: tuple[int, int]) -> float:
-        images = imager.clean(*block, native=True)
-        cropped = fourier_crop_images(images, imager.scenario.image.box)
-        return float((images.double().square().mean((-2, -1)) - cropped.double().square().mean((-2, -1))).sum())
-
-    total_mean = total_square = 0.0
-    for done, (mean, square) in enumerate(pool.map(moments, _blocks(0, particles))):
-        total_mean, total_square = total_mean + mean, total_square + square
-        on_progress("measure signal", min((done + 1) * BLOCK, particles), particles)
-    sample = min(TAIL_SAMPLE, particles)
-    beyond = sum(pool.map(tail, _blocks(0, sample))) / sample
-    working = total_square / particles - (total_mean / particles) ** 2
-    return working + beyond, working
+    """A pool of workers of one torch thread each, and this thread alike."""
+    with (
+        torch_threads(1),
+        ThreadPoolExecutor(jobs or available_cores(), initializer=torch.set_num_threads, initargs=(1,)) as pool,
+    ):
+        yield pool
 
 
 def simulate(
@@ -202,7 +130,7 @@ def _write_truth(
     snr = scenario.noise.snr_db
     noise_variance = 0.0 if snr == math.inf else native_variance / 10 ** (snr / 10)
     # how much of the noise the Fourier crop keeps, measured on the method's patches (variance one at the native pixel)
-    sample = torch.cat([_noise(source, imager, "pool-1", block) for block in _blocks(0, scenario.noise.pool)])
+    sample = torch.cat([_noise(source, imager, "pool-1", block) for block in blocks(0, scenario.noise.pool)])
     working_noise = noise_variance * float(sample.double().var())
     working_snr = 10 * math.log10(working_variance / working_noise) if noise_variance else None
     specimen = find(scenario.specimen)
@@ -235,9 +163,9 @@ def _write_truth(
             "salt": salt,
         },
     )
-    _put(group, "volume", volume.numpy())
-    _put(group, "rotation", draws.quaternions.numpy())
-    _put(group, "shift", draws.shifts.numpy())
+    put(group, "volume", volume.numpy())
+    put(group, "rotation", draws.quaternions.numpy())
+    put(group, "shift", draws.shifts.numpy())
     finish_store(group)
     building.rename(path)
 
@@ -247,12 +175,6 @@ def _remove(path: Path) -> None:
 
     if path.exists():
         shutil.rmtree(path)
-
-
-def _put(group: zarr.Group, name: str, values: NDArray[np.generic], start: int = 0) -> None:
-    array = group[name]
-    assert isinstance(array, zarr.Array)
-    array[start : start + len(values)] = values
 
 
 def _noise(source: NoiseSource, imager: Imager, factor: str, block: tuple[int, int]) -> Tensor:
@@ -298,16 +220,16 @@ def _create_observed(
         },
     )
     for number, factor in enumerate(("pool-1", "pool-2")):
-        made = pool.map(lambda block, f=factor: scale * _noise(sources[f], imager, f, block), _blocks(0, patches))
+        made = pool.map(lambda block, f=factor: scale * _noise(sources[f], imager, f, block), blocks(0, patches))
         pool_patches = torch.cat(list(made))
-        _put(group, "noise_patches", pool_patches.numpy(), number * patches)
-        _put(group, "noise_power", radial_power(pool_patches).numpy()[None], number)
-    _put(group, "patch_half", np.repeat([1, 2], patches).astype(np.int8))
-    _put(group, "patch_micrograph", np.full(2 * patches, -1, np.int32))
-    _put(group, "micrograph", draws.micrographs)
-    _put(group, "half", (1 + np.arange(count) % 2).astype(np.int8))
+        put(group, "noise_patches", pool_patches.numpy(), number * patches)
+        put(group, "noise_power", radial_power(pool_patches).numpy()[None], number)
+    put(group, "patch_half", np.repeat([1, 2], patches).astype(np.int8))
+    put(group, "patch_micrograph", np.full(2 * patches, -1, np.int32))
+    put(group, "micrograph", draws.micrographs)
+    put(group, "half", (1 + np.arange(count) % 2).astype(np.int8))
     for name in ContrastTransfer.names():
-        _put(group, name, getattr(draws.ctf, name).numpy())
+        put(group, name, getattr(draws.ctf, name).numpy())
     building.rename(path)
 
 
@@ -323,8 +245,8 @@ def _fill_observed(
     for start, stop in shards(count):
         if not has_shard(path, start):
             images = []
-            for part in pool.map(image, _blocks(start, stop)):
+            for part in pool.map(image, blocks(start, stop)):
                 images.append(part)
                 on_progress("simulate", start + sum(map(len, images)), count)
-            _put(group, "images", torch.cat(images).numpy(), start)
+            put(group, "images", torch.cat(images).numpy(), start)
     finish_store(group)

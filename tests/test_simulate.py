@@ -13,13 +13,13 @@ import pytest
 import torch
 import xarray as xr
 
-import cryobench.simulate as module
 from cryobench.dataset.store import digest, open_store, open_unfinished
 from cryobench.errors import StoreError
 from cryobench.physics.fourier import fourier_crop_images
-from cryobench.scenario.draw import draw_particles
+from cryobench.scenario.draw import draw_micrographs, draw_particles
+from cryobench.scenario.imager import Imager
 from cryobench.scenario.spec import Scenario, adapt_scenario
-from cryobench.simulate import Imager, simulate
+from cryobench.simulate import simulate
 from cryobench.specimens.catalogue import find
 
 
@@ -181,7 +181,7 @@ def test_half_sets_are_equal_and_interleaved(dataset: Path) -> None:
 
 def test_poses_in_the_truth_made_the_images(dataset: Path) -> None:
     scenario = tiny()
-    draws = draw_particles(scenario, 3, 0, 192, module.draw_micrographs(scenario.ctf, 3))
+    draws = draw_particles(scenario, 3, 0, 192, draw_micrographs(scenario.ctf, 3))
     np.testing.assert_array_equal(read(dataset)[1]["rotation"], draws.quaternions)
 
 

@@ -115,6 +115,13 @@ def finish_store(group: zarr.Group) -> None:
         zarr.consolidate_metadata(group.store, path=group.path)
 
 
+def put(group: zarr.Group, name: str, values: NDArray[Any], start: int = 0) -> None:
+    """Write ``values`` into an array of a store, from row ``start`` on."""
+    array = group[name]
+    assert isinstance(array, zarr.Array)
+    array[start : start + len(values)] = values
+
+
 def shards(particles: int) -> Iterator[tuple[int, int]]:
     """First and one-past-last particle of every shard."""
     for start in range(0, particles, PARTICLES_PER_SHARD):

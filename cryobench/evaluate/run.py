@@ -6,7 +6,6 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +22,7 @@ from cryobench.evaluate.align import align
 from cryobench.evaluate.fsc import fsc, resolutions, spatial_frequencies
 from cryobench.evaluate.move import Alignment, apply
 from cryobench.interop.mrc import write_map
+from cryobench.machine import torch_threads
 from cryobench.physics.fourier import fourier_crop_volumes
 from cryobench.types import Curve, Volume
 
@@ -110,7 +110,7 @@ def evaluate_stores(
     voxel_size, symmetry = float(attrs["voxel_size"]), str(attrs["symmetry"])
     volumes = {half: _read_volume(halves[half]["volume"].values, f"half {half}") for half in HALVES}
     truth_volume = _find_truth(truth_set, truth_map, volumes[1].shape[-1], voxel_size)
-    with _one_thread():
+    with torch_threads(1):
         measured, half2, mean = _measure(volumes, halves, truth_volume, voxel_size, symmetry)
     truth_attrs: dict[str, Any] = {} if truth_set is None else dict(truth_set.attrs)
     particles = observed_set["half"].values
@@ -291,17 +291,6 @@ def _read_volume(values: NDArray[Any], name: str) -> Volume:
     if not np.isfinite(values).all():
         raise InputError(f"expected finite densities, the volume of {name} holds NaN or infinity; reconstruct it again")
     return torch.from_numpy(np.array(values, dtype=np.float64))
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Sums over several threads differ in their last bits with the number of threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _rounded(value: Any) -> Any:

@@ -19,7 +19,7 @@ import torch
 
 from cryobench import errors
 from cryobench.errors import CryobenchError, PluginError
-from cryobench.machine import available_cores
+from cryobench.machine import available_cores, torch_threads
 
 Work = Callable[[int, Callable[[int, int, dict[str, float]], None]], None]
 """Called with (half, on_progress); must be picklable."""
@@ -32,13 +32,9 @@ def threads_per_half() -> int:
 
 def run_in_turn(work: Work, halves: list[int], on_progress: Callable[[int, int, int, dict[str, float]], None]) -> None:
     """Run the halves one after the other in this process."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads_per_half())
-    try:
+    with torch_threads(threads_per_half()):
         for half in halves:
             work(half, lambda step, total, scalars, half=half: on_progress(half, step, total, scalars))  # type: ignore[misc]
-    finally:
-        torch.set_num_threads(before)
 
 
 def _child(work: Work, half: int, queue: Any) -> None:

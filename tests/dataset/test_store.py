@@ -96,7 +96,7 @@ def test_opening_reads_no_image_and_writes_nothing(tmp_path: Path) -> None:
 def test_an_unfinished_store_is_refused_and_can_be_completed(tmp_path: Path) -> None:
     path = tmp_path / "observed.zarr"
     create_store(path, "observed", shapes(), ATTRIBUTES)
-    with pytest.raises(StoreError, match="unfinished: run the same command again"):
+    with pytest.raises(StoreError, match="unfinished: give the command that began it again"):
         open_store(path, "observed")
     finish_store(open_unfinished(path, "observed"))
     assert open_store(path, "observed").sizes["particle"] == 10

@@ -55,7 +55,15 @@ def test_changes_are_validated_and_keep_the_rest(tmp_path: Path) -> None:
         "table",
     )
     assert changed.ctf.amplitude_contrast == load_scenario("snr-20").ctf.amplitude_contrast
-    assert changed.slug == "snr-20-pdb-5A1A-box64"
+    assert adapt_scenario("snr-20", box=64, specimen="pdb:5A1A").slug == "snr-20-pdb-5A1A-box64"
+    # what a name cannot tell in short is told apart by a digest
+    slugs = {
+        changed.slug,
+        adapt_scenario("snr-20", snr_db=-5.0).slug,
+        adapt_scenario("snr-20", particles=50).slug,
+        "snr-20",
+    }
+    assert len(slugs) == 4
     with pytest.raises(InputError, match="184 px, got 185"):
         adapt_scenario("snr-20", box=185)
     with pytest.raises(InputError, match="SNR in dB"):
