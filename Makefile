@@ -32,11 +32,13 @@ $(VENV)/.installed-test: $(VENV)/.installed
 
 # every benchmark once, in this very environment: are they alive, and how fast roughly
 bench: $(VENV)/.installed-test
+	cd benchmarks && ../$(BIN)/asv machine --yes >/dev/null
 	cd benchmarks && ../$(BIN)/asv run --quick --show-stderr --python=same --launch-method spawn
 
 # make bench-compare BASE=main
 BASE ?= HEAD~1
 bench-compare: $(VENV)/.installed-test
+	cd benchmarks && ../$(BIN)/asv machine --yes >/dev/null
 	cd benchmarks && ../$(BIN)/asv continuous --show-stderr $(BASE) HEAD
 
 bench-publish: $(VENV)/.installed-test
