@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import xarray as xr
 import zarr
-import zarr.errors
 from numpy.typing import NDArray
 
 from cryobench import __version__
@@ -111,7 +110,7 @@ def finish_store(group: zarr.Group) -> None:
     group.attrs["complete"] = True
     with warnings.catch_warnings():
         # zarr warns that consolidated metadata is not yet in the version 3 specification; readers without it ignore it
-        warnings.simplefilter("ignore", zarr.errors.ZarrUserWarning)
+        warnings.filterwarnings("ignore", message=".*onsolidated metadata", category=UserWarning)
         zarr.consolidate_metadata(group.store, path=group.path)
 
 
