@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, final
@@ -25,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cryobench.conventions import HALVES
-from cryobench.dataset.store import create_store, finish_store, has_shard, open_unfinished, put, shards
+from cryobench.dataset.store import build_store, finish_store, has_shard, open_unfinished, put, shards
 from cryobench.errors import InputError, StoreError
 from cryobench.interop.mrc import open_stack
 from cryobench.interop.relion import ParticleTable, locate_stacks, read_particles
@@ -265,11 +264,8 @@ def _open_or_create(
     if table.quaternion is not None:
         shapes |= {"given_rotation": (n, 4), "given_shift": (n, 2)}
     store.parent.mkdir(parents=True, exist_ok=True)
-    # made aside and renamed whole, so that a store that exists has its attributes
-    building = store.with_suffix(".building")
-    shutil.rmtree(building, ignore_errors=True)
-    create_store(building, "observed", shapes, attributes)
-    building.rename(store)
+    with build_store(store, "observed", shapes, attributes):
+        pass  # rows are written in place: they may be taken up again where a killed import left them
     return open_unfinished(store, "observed")
 
 

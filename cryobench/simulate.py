@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from cryobench.dataset.store import (
-    create_store,
+    build_store,
     digest,
     finish_store,
     has_shard,
@@ -138,11 +138,8 @@ def _write_truth(
     salt = hashlib.sha256(json.dumps([fingerprint, seed], sort_keys=True).encode()).hexdigest()
     draws = draw_particles(scenario, seed, 0, count, imager.table)
     shapes = {"volume": tuple(volume.shape), "rotation": (count, 4), "shift": (count, 2)}
-    # built aside and renamed whole, so that a truth that exists is a whole one
-    building = path.with_suffix(".building")
-    _remove(building)
-    group = create_store(
-        building,
+    with build_store(
+        path,
         "truth",
         shapes,
         {
@@ -162,19 +159,11 @@ def _write_truth(
             "seed": seed,
             "salt": salt,
         },
-    )
-    put(group, "volume", volume.numpy())
-    put(group, "rotation", draws.quaternions.numpy())
-    put(group, "shift", draws.shifts.numpy())
-    finish_store(group)
-    building.rename(path)
-
-
-def _remove(path: Path) -> None:
-    import shutil
-
-    if path.exists():
-        shutil.rmtree(path)
+    ) as group:
+        put(group, "volume", volume.numpy())
+        put(group, "rotation", draws.quaternions.numpy())
+        put(group, "shift", draws.shifts.numpy())
+        finish_store(group)
 
 
 def _noise(source: NoiseSource, imager: Imager, factor: str, block: tuple[int, int]) -> Tensor:
@@ -203,10 +192,8 @@ def _create_observed(
         "noise_power": (2, box // 2 + 1),
         **dict.fromkeys(ContrastTransfer.names(), (count,)),
     }
-    building = path.with_suffix(".building")
-    _remove(building)
-    group = create_store(
-        building,
+    with build_store(
+        path,
         "observed",
         shapes,
         {
@@ -218,19 +205,18 @@ def _create_observed(
             "noise_note": note,
             "truth_digest": truth_digest,
         },
-    )
-    for number, factor in enumerate(("pool-1", "pool-2")):
-        made = pool.map(lambda block, f=factor: scale * _noise(sources[f], imager, f, block), blocks(0, patches))
-        pool_patches = torch.cat(list(made))
-        put(group, "noise_patches", pool_patches.numpy(), number * patches)
-        put(group, "noise_power", radial_power(pool_patches).numpy()[None], number)
-    put(group, "patch_half", np.repeat([1, 2], patches).astype(np.int8))
-    put(group, "patch_micrograph", np.full(2 * patches, -1, np.int32))
-    put(group, "micrograph", draws.micrographs)
-    put(group, "half", (1 + np.arange(count) % 2).astype(np.int8))
-    for name in ContrastTransfer.names():
-        put(group, name, getattr(draws.ctf, name).numpy())
-    building.rename(path)
+    ) as group:
+        for number, factor in enumerate(("pool-1", "pool-2")):
+            made = pool.map(lambda block, f=factor: scale * _noise(sources[f], imager, f, block), blocks(0, patches))
+            pool_patches = torch.cat(list(made))
+            put(group, "noise_patches", pool_patches.numpy(), number * patches)
+            put(group, "noise_power", radial_power(pool_patches).numpy()[None], number)
+        put(group, "patch_half", np.repeat([1, 2], patches).astype(np.int8))
+        put(group, "patch_micrograph", np.full(2 * patches, -1, np.int32))
+        put(group, "micrograph", draws.micrographs)
+        put(group, "half", (1 + np.arange(count) % 2).astype(np.int8))
+        for name in ContrastTransfer.names():
+            put(group, name, getattr(draws.ctf, name).numpy())
 
 
 def _fill_observed(

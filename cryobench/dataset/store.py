@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +94,20 @@ def create_store(
         }
     )
     return group
+
+
+@contextmanager
+def build_store(
+    path: Path, kind: Kind, shapes: Mapping[str, tuple[int, ...]], attributes: Mapping[str, Any]
+) -> Iterator[zarr.Group]:
+    """A new store as :func:`create_store` makes it, filled aside and renamed to ``path`` at the end.
+
+    So a store that stands at ``path`` has all that was written inside the ``with``, however the process ended.
+    """
+    building = path.with_suffix(".building")
+    shutil.rmtree(building, ignore_errors=True)
+    yield create_store(building, kind, shapes, attributes)
+    building.rename(path)
 
 
 def open_unfinished(path: Path, kind: str) -> zarr.Group:
