@@ -21,8 +21,10 @@ from cryobench.dataset import store as stores
 from cryobench.dataset.store import digest, open_store
 from cryobench.dataset.view import Observed
 from cryobench.errors import InputError, StoreError
-from cryobench.ingest import BackgroundSpectrum, import_relion
-from cryobench.interop.relion import ParticleTable, write_particles
+from cryobench.ingest.relion import import_relion
+from cryobench.interop.particles import ParticleTable
+from cryobench.interop.relion import write_particles
+from cryobench.physics.background import BackgroundSpectrum
 from cryobench.physics.fourier import fourier_crop_images
 from cryobench.physics.grids import radius
 from cryobench.physics.noise import colour, radial_power
@@ -133,7 +135,7 @@ def test_spectrum_of_few_images_stays_positive() -> None:
     spectrum.add(torch.as_tensor(noise(1, 32)))
     assert (spectrum.power() > 0).all()
     with pytest.raises(InputError, match="got none"):
-        BackgroundSpectrum(32, 10).power()
+        BackgroundSpectrum(32, 10.0).power()
 
 
 def test_noise_agrees_with_relion(betagal: xr.Dataset, data_directory: Path) -> None:

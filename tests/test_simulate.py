@@ -16,9 +16,11 @@ import xarray as xr
 from cryobench.dataset.store import digest, open_store, open_unfinished
 from cryobench.errors import StoreError
 from cryobench.physics.fourier import fourier_crop_images
-from cryobench.scenario.draw import draw_micrographs, draw_particles
+from cryobench.scenario.draw import draw_particles
+from cryobench.scenario.files import adapt_scenario
 from cryobench.scenario.imager import Imager
-from cryobench.scenario.spec import Scenario, adapt_scenario
+from cryobench.scenario.micrographs import draw_micrographs
+from cryobench.scenario.spec import Scenario
 from cryobench.simulate import simulate
 from cryobench.specimens.catalogue import find
 
@@ -157,7 +159,7 @@ def test_a_stopped_run_is_completed_to_the_same_bytes(tmp_path: Path, monkeypatc
 def test_a_killed_run_is_completed_to_the_same_bytes(tmp_path: Path) -> None:
     code = (
         "from pathlib import Path; from cryobench.simulate import simulate; "
-        "from cryobench.scenario.spec import adapt_scenario; "
+        "from cryobench.scenario.files import adapt_scenario; "
         f"simulate(adapt_scenario('tiny', particles=10240), Path({str(tmp_path / 'killed')!r}), seed=1, jobs=1)"
     )
     process = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "OMP_NUM_THREADS": "1"})

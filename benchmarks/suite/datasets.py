@@ -10,9 +10,10 @@ import torch
 
 from cryobench.dataset.store import open_store
 from cryobench.dataset.view import Observed
-from cryobench.scenario.draw import draw_micrographs, draw_particles
+from cryobench.scenario.draw import draw_particles
+from cryobench.scenario.files import adapt_scenario
+from cryobench.scenario.micrographs import draw_micrographs
 from cryobench.scenario.noise import noise_sources
-from cryobench.scenario.spec import adapt_scenario
 from cryobench.simulate import simulate
 
 SCENARIO = "snr-20-shift3"

@@ -12,7 +12,7 @@ from cryobench_cryogan.train import Trainer
 
 from cryobench.dataset.store import open_store
 from cryobench.dataset.view import Observed
-from cryobench.scenario.spec import adapt_scenario
+from cryobench.scenario.files import adapt_scenario
 from cryobench.simulate import simulate
 
 

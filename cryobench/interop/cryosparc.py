@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from cryobench.errors import InputError
-from cryobench.interop.relion import ParticleTable
+from cryobench.interop.particles import ParticleTable
 
 _CTF = {
     "defocus_u": "ctf/df1_A",

@@ -35,7 +35,7 @@ from cryobench.report.table import (
     format_size,
     resolution_rows,
 )
-from cryobench.scenario.spec import scenario_options
+from cryobench.scenario.files import scenario_options
 
 LARGEST_BOX_SHOWN: Final = 128
 """Larger maps and images are Fourier-cropped before they are drawn, which keeps the page small."""

@@ -13,7 +13,8 @@ from cryobench.physics.ctf import ContrastTransfer
 from cryobench.physics.fourier import fourier_crop_images
 from cryobench.physics.imaging import ImagingOperator
 from cryobench.physics.project import VolumeSpectrum, transform_volume
-from cryobench.scenario.draw import draw_micrographs, draw_particles
+from cryobench.scenario.draw import draw_particles
+from cryobench.scenario.micrographs import draw_micrographs
 from cryobench.scenario.spec import Scenario
 
 BLOCK: Final = 64

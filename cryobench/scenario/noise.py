@@ -16,8 +16,9 @@ from cryobench.interop.mrc import open_stack
 from cryobench.physics.fourier import fourier_crop_images
 from cryobench.physics.grids import half_frequencies
 from cryobench.physics.noise import colour, cut, radial_power, turn, whiten
-from cryobench.scenario.draw import generator
-from cryobench.scenario.spec import ColouredNoise, NoiseSpec, PatchNoise, Scenario, WhiteNoise
+from cryobench.scenario.noise_spec import ColouredNoise, NoiseSpec, PatchNoise, WhiteNoise
+from cryobench.scenario.spec import Scenario
+from cryobench.scenario.streams import generator
 from cryobench.types import Curve, Images
 
 POOLS: Final = ("noise", "pool-1", "pool-2")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cryobench.scenario.spec import adapt_scenario
+from cryobench.scenario.files import adapt_scenario
 from cryobench.simulate import simulate
 
 

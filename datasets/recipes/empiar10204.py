@@ -22,7 +22,8 @@ import numpy as np
 import pandas as pd
 
 from cryobench.errors import InputError
-from cryobench.interop.relion import ParticleTable, write_particles
+from cryobench.interop.particles import ParticleTable
+from cryobench.interop.relion import write_particles
 
 BOX, PIXEL_SIZE = 64, 3.54
 VOLTAGE, SPHERICAL_ABERRATION, AMPLITUDE_CONTRAST = 200.0, 1.4, 0.1

@@ -11,6 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from cryobench.errors import InputError
 from cryobench.interop import cryosparc, relion
+from cryobench.interop.particles import CTF_COLUMNS
 
 
 def test_same_particles_as_the_star_file(data_directory: Path) -> None:
@@ -18,7 +19,7 @@ def test_same_particles_as_the_star_file(data_directory: Path) -> None:
     star = relion.read_particles(data_directory / "particles" / "empiar_10076_7.star")
     assert_array_equal(cs.stack, star.stack)
     assert_array_equal(cs.index, star.index)
-    for name in relion.CTF_COLUMNS:
+    for name in CTF_COLUMNS:
         assert_allclose(cs.ctf[name], star.ctf[name], rtol=1e-6, atol=1e-7, err_msg=name)  # .cs holds single precision
     assert_allclose(cs.pixel_size, star.pixel_size, rtol=1e-6)
     assert_array_equal(cs.box, 320)

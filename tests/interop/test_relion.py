@@ -13,7 +13,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from cryobench.errors import InputError
-from cryobench.interop.relion import CTF_COLUMNS, ParticleTable, locate_stacks, read_particles, write_particles
+from cryobench.interop.particles import CTF_COLUMNS, ParticleTable
+from cryobench.interop.relion import locate_stacks, read_particles, write_particles
 from cryobench.physics.ctf import ContrastTransfer
 from cryobench.physics.rotation import rotation_from_relion
 

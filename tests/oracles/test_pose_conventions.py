@@ -13,7 +13,7 @@ import torch
 from numpy.testing import assert_allclose
 
 from cryobench.interop import cryosparc, relion
-from cryobench.interop.relion import ParticleTable
+from cryobench.interop.particles import ParticleTable
 from cryobench.physics.rotation import (
     quaternion_to_matrix,
     rotation_from_cryosparc,

@@ -26,7 +26,7 @@ from cryobench.physics.ctf import ContrastTransfer
 from cryobench.physics.fourier import fourier_crop_volumes
 from cryobench.physics.symmetry import symmetrise
 from cryobench.report.page import move_map, read_result, reproduce, write_report
-from cryobench.scenario.spec import adapt_scenario
+from cryobench.scenario.files import adapt_scenario
 from cryobench.specimens.gaussians import GaussianMixture
 from tests.conftest import require
 

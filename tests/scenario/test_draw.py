@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from cryobench.scenario.draw import draw_micrographs, draw_particles, generator
-from cryobench.scenario.spec import NoCTF, TableCTF, UniformCTF, adapt_scenario
+from cryobench.scenario.ctf_spec import NoCTF, TableCTF, UniformCTF
+from cryobench.scenario.draw import draw_particles
+from cryobench.scenario.files import adapt_scenario
+from cryobench.scenario.micrographs import draw_micrographs
+from cryobench.scenario.streams import generator
 
 
 def test_draws_depend_on_nothing_but_seed_factor_and_index() -> None:

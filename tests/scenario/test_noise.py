@@ -9,8 +9,9 @@ import torch
 
 from cryobench.errors import InputError
 from cryobench.physics.noise import radial_power
+from cryobench.scenario.files import adapt_scenario, load_scenario
 from cryobench.scenario.noise import POOLS, independent_patches, noise_sources
-from cryobench.scenario.spec import adapt_scenario, load_scenario, parse_scenario
+from cryobench.scenario.spec import parse_scenario
 
 
 def write_stack(path: Path, count: int, side: int, seed: int = 0, shared: bool = False) -> Path:

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
 
 from cryobench.errors import InputError, UnknownName
-from cryobench.scenario.spec import adapt_scenario, load_scenario, scenario_files
+from cryobench.scenario.files import adapt_scenario, load_scenario, scenario_files, scenario_options, scenario_slug
 
 
 def test_shipped_scenarios_are_valid_and_named_by_their_files() -> None:
@@ -55,12 +56,12 @@ def test_changes_are_validated_and_keep_the_rest(tmp_path: Path) -> None:
         "table",
     )
     assert changed.ctf.amplitude_contrast == load_scenario("snr-20").ctf.amplitude_contrast
-    assert adapt_scenario("snr-20", box=64, specimen="pdb:5A1A").slug == "snr-20-pdb-5A1A-box64"
+    assert scenario_slug(adapt_scenario("snr-20", box=64, specimen="pdb:5A1A")) == "snr-20-pdb-5A1A-box64"
     # what a name cannot tell in short is told apart by a digest
     slugs = {
-        changed.slug,
-        adapt_scenario("snr-20", snr_db=-5.0).slug,
-        adapt_scenario("snr-20", particles=50).slug,
+        scenario_slug(changed),
+        scenario_slug(adapt_scenario("snr-20", snr_db=-5.0)),
+        scenario_slug(adapt_scenario("snr-20", particles=50)),
         "snr-20",
     }
     assert len(slugs) == 4
@@ -68,3 +69,18 @@ def test_changes_are_validated_and_keep_the_rest(tmp_path: Path) -> None:
         adapt_scenario("snr-20", box=185)
     with pytest.raises(InputError, match="SNR in dB"):
         adapt_scenario("snr-20", snr_db=float("nan"))
+
+
+def test_any_setting_can_be_changed_and_is_told_again() -> None:
+    settings = ["noise.kind=coloured", "noise.frequencies=[0, 0.1]", "noise.power=[1, 0.5]", "shift.kind=none"]
+    changed = adapt_scenario("snr-20-shift3", settings=settings, box=64, snr_db=-10)
+    assert (changed.noise.kind, changed.noise.snr_db, changed.shift.kind) == ("coloured", -10, "none")
+    options = shlex.split(" ".join(scenario_options(changed.model_dump(mode="json"))))
+    given = dict(zip(options[::2], options[1::2], strict=True))
+    assert given["--box"] == "64"
+    again = [options[i + 1] for i in range(0, len(options), 2) if options[i] == "--set"]
+    assert adapt_scenario("snr-20-shift3", settings=again, box=64, snr_db=-10) == changed
+    with pytest.raises(InputError, match="KEY=VALUE"):
+        adapt_scenario("snr-20", settings=["noise"])
+    with pytest.raises(InputError, match="shift.nonsense"):
+        adapt_scenario("snr-20-shift3", settings=["shift.nonsense=3"])

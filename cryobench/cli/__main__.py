@@ -1,0 +1,5 @@
+"""``python -m cryobench.cli``."""
+
+from cryobench.cli import main
+
+main()

@@ -1,0 +1,181 @@
+"""The whole path, and each stage of it alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cryobench.cli.app import RUN, STAGES, app
+from cryobench.cli.options import (
+    Box,
+    Budget,
+    CtfTable,
+    Device,
+    Directory,
+    Jobs,
+    MethodName,
+    Noise,
+    NoiseIndices,
+    Overwrite,
+    Parameters,
+    Particles,
+    ScenarioName,
+    Seed,
+    Settings,
+    SnrDb,
+    Specimen,
+    Truth,
+    Workers,
+    console,
+    parameters,
+    seconds,
+)
+
+if TYPE_CHECKING:
+    from cryobench.pipeline import Method
+    from cryobench.scenario.spec import Scenario
+
+
+def _scenario(
+    name: str,
+    specimen: str | None,
+    box: int | None,
+    particles: int | None,
+    snr: float | None,
+    ctf_table: Path | None,
+    noise: Path | None,
+    noise_indices: Path | None,
+    settings: list[str] | None,
+) -> Scenario:
+    from cryobench.scenario.files import adapt_scenario
+
+    return adapt_scenario(
+        name,
+        specimen=specimen,
+        box=box,
+        particles=particles,
+        snr_db=snr,
+        ctf_table=ctf_table,
+        noise=noise,
+        noise_indices=noise_indices,
+        settings=settings or (),
+    )
+
+
+def _method(
+    name: str, params: list[str] | None, device: str | None, budget: str | None, overwrite: bool, workers: int | None
+) -> Method:
+    from cryobench.pipeline import Method
+
+    return Method(name, parameters(params), device, seconds(budget), overwrite, workers)
+
+
+def _conclude(result: dict[str, Any], directory: Path) -> None:
+    from cryobench.report.table import headline
+
+    console().print(headline(result))
+    console().print(f"result  {directory / 'result.json'}", soft_wrap=True)
+    console().print(f"report  {directory / 'report.html'}", soft_wrap=True)
+
+
+@app.command("run", rich_help_panel=RUN)
+def run_command(
+    method: MethodName,
+    scenario: ScenarioName,
+    specimen: Specimen = None,
+    box: Box = None,
+    particles: Particles = None,
+    snr: SnrDb = None,
+    ctf_table: CtfTable = None,
+    noise: Noise = None,
+    noise_indices: NoiseIndices = None,
+    setting: Settings = None,
+    out: Annotated[Path | None, typer.Option(help="Run directory.  [default: runs/...]", show_default=False)] = None,
+    seed: Seed = 0,
+    device: Device = None,
+    param: Parameters = None,
+    budget: Budget = None,
+    overwrite: Overwrite = False,
+    workers: Workers = None,
+) -> None:
+    """Simulate, reconstruct both half-sets, evaluate and report. A run that was stopped goes on where it was."""
+    from cryobench.console import Listener
+    from cryobench.pipeline import run
+    from cryobench.scenario.files import scenario_slug
+
+    chosen = _scenario(scenario, specimen, box, particles, snr, ctf_table, noise, noise_indices, setting)
+    solver = _method(method, param, device, budget, overwrite, workers)
+    directory = out or Path("runs") / f"{method}-{scenario_slug(chosen)}-seed{seed}"
+    with Listener(console()) as listener:
+        result = run(chosen, solver, directory, seed=seed, listener=listener)
+    _conclude(result, directory)
+
+
+@app.command("simulate", rich_help_panel=STAGES)
+def simulate_command(
+    scenario: ScenarioName,
+    out: Annotated[Path, typer.Option(help="Directory that gets observed.zarr and truth.zarr.", show_default=False)],
+    specimen: Specimen = None,
+    box: Box = None,
+    particles: Particles = None,
+    snr: SnrDb = None,
+    ctf_table: CtfTable = None,
+    noise: Noise = None,
+    noise_indices: NoiseIndices = None,
+    setting: Settings = None,
+    seed: Seed = 0,
+    jobs: Jobs = None,
+) -> None:
+    """Write a scenario's dataset and its truth; completes one that was begun."""
+    from cryobench.console import Listener
+    from cryobench.simulate import simulate
+
+    chosen = _scenario(scenario, specimen, box, particles, snr, ctf_table, noise, noise_indices, setting)
+    with Listener(console()) as listener:
+        simulate(
+            chosen, out, seed=seed, jobs=jobs, on_progress=lambda stage, done, total: listener(stage, done, total, {})
+        )
+    console().print(f"dataset  {out}", soft_wrap=True)
+
+
+@app.command("reconstruct", rich_help_panel=STAGES)
+def reconstruct_command(
+    directory: Directory,
+    method: MethodName,
+    seed: Seed = 0,
+    device: Device = None,
+    param: Parameters = None,
+    budget: Budget = None,
+    overwrite: Overwrite = False,
+    workers: Workers = None,
+) -> None:
+    """Reconstruct both half-sets of a dataset into predicted.zarr."""
+    from cryobench.console import Listener
+    from cryobench.pipeline import solve
+
+    with Listener(console()) as listener:
+        path = solve(
+            directory, _method(method, param, device, budget, overwrite, workers), seed=seed, listener=listener
+        )
+    console().print(f"reconstruction  {path}", soft_wrap=True)
+
+
+@app.command("evaluate", rich_help_panel=STAGES)
+def evaluate_command(directory: Directory, truth: Truth = None) -> None:
+    """Measure the reconstruction's resolution: result.json, the half-maps and their mean."""
+    from cryobench.console import Listener
+    from cryobench.pipeline import judge
+
+    with Listener(console()) as listener:
+        result = judge(directory, truth=truth, listener=listener)
+    _conclude(result, directory)
+
+
+@app.command("report", rich_help_panel=STAGES)
+def report_command(directory: Directory) -> None:
+    """Write report.html anew from what the run directory holds."""
+    from cryobench.report.page import write_report
+
+    console().print(f"report  {write_report(directory)}", soft_wrap=True)

@@ -1,0 +1,1 @@
+"""Foreign files into stores, and stores into foreign files."""
