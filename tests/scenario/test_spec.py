@@ -82,5 +82,5 @@ def test_any_setting_can_be_changed_and_is_told_again() -> None:
     assert adapt_scenario("snr-20-shift3", settings=again, box=64, snr_db=-10) == changed
     with pytest.raises(InputError, match="KEY=VALUE"):
         adapt_scenario("snr-20", settings=["noise"])
-    with pytest.raises(InputError, match="shift.nonsense"):
+    with pytest.raises(InputError, match=r"shift\.triangular\.nonsense"):
         adapt_scenario("snr-20-shift3", settings=["shift.nonsense=3"])
