@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PLUGINS := $(wildcard plugins/*)
 RUN := runs/demo
 
-.PHONY: demo test install bench bench-compare bench-publish clean
+.PHONY: demo test fuzz install bench bench-compare bench-publish clean
 
 demo: $(VENV)/.installed
 	$(BIN)/cryobench run --method cryogan --scenario snr-20 --budget 3m --out $(RUN)
@@ -17,6 +17,10 @@ test: $(VENV)/.installed-test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest -n 2 -q
+
+# ten thousand damaged and invented files for each reader of other programs' files, others each time
+fuzz: $(VENV)/.installed-test
+	CRYOBENCH_FUZZ=10000 $(BIN)/pytest -q -n 2 tests/fuzz
 
 install: $(VENV)/.installed
 

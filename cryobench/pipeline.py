@@ -42,16 +42,36 @@ class Method:
 
 
 def run(
-    scenario: Scenario, method: Method, directory: Path, *, seed: int = 0, listener: Listener = ignore
+    scenario: Scenario,
+    method: Method,
+    directory: Path,
+    *,
+    seed: int = 0,
+    dask: str | None = None,
+    listener: Listener = ignore,
 ) -> dict[str, Any]:
     """Simulate, reconstruct both half-sets, evaluate and report, all into ``directory``; completes a run begun there.
+
+    Args:
+        scenario: what to simulate.
+        method: what to reconstruct with.
+        directory: of the run.
+        seed: of every draw.
+        dask: where to simulate, see :func:`cryobench.simulate.simulate`; here if not given.
+        listener: told of progress.
 
     Returns:
         The result, as in ``result.json``.
     """
     check_method(method.name, method.params, method.device)  # a wrong name or value must not cost a simulation
     directory.mkdir(parents=True, exist_ok=True)
-    simulate(scenario, directory, seed=seed, on_progress=lambda stage, done, total: listener(stage, done, total, {}))
+    simulate(
+        scenario,
+        directory,
+        seed=seed,
+        dask=dask,
+        on_progress=lambda stage, done, total: listener(stage, done, total, {}),
+    )
     solve(directory, method, seed=seed, listener=listener)
     return judge(directory, listener=listener)
 

@@ -18,3 +18,5 @@ Shifts: TypeAlias = Float[Tensor, "*batch 2"]
 """In-plane shifts (x, y) in angstrom."""
 Scalars: TypeAlias = Float[Tensor, "*batch"]
 Curve: TypeAlias = Float[Tensor, "shell"]
+Plane: TypeAlias = Float[Tensor, "y xhalf"]
+"""A real function on the half-space frequencies of images, in the order of :data:`Spectra`."""

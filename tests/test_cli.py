@@ -199,6 +199,10 @@ def test_interrupt_keeps_what_was_written(tmp_path: Path) -> None:
     [
         (("scenario", "list"), "snr-20-shift3"),
         (("scenario", "show", "snr-5.2"), '"snr_db": -5.2'),
+        (("scenario", "show", "snr-5.2", "--set", "noise.snr_db=-7"), '"snr_db": -7.0'),
+        (("scenario", "check", "tiny"), "7 of 7 hold"),
+        (("scenario", "check", "tiny", "--set", "noise.snr_db=inf"), "there is no noise"),
+        (("scenario", "compare", "snr-20-sigma2", "snr-20", "--symmetry", "O"), "poses of snr-20-sigma2 and snr-20"),
         (("method", "list"), "backproject"),
         (("method", "show", "cryogan"), "n_discr"),
         (("specimen", "list"), "phantom"),

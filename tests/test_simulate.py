@@ -35,7 +35,7 @@ def tiny(**changes: object) -> Scenario:
 
 def imager_of(scenario: Scenario, seed: int) -> Imager:
     spec = scenario.image
-    return Imager.prepare(scenario, seed, find(scenario.specimen).density(spec.native_box, spec.native_pixel_size))
+    return Imager.prepare(scenario, seed, [find(scenario.specimen).density(spec.native_box, spec.native_pixel_size)])
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,11 @@ import typer
 
 # the help lists its panels in the order of their first commands, so stages come first
 from cryobench.cli import stages  # isort: skip
-from cryobench.cli import catalogue, dataset, imports
+from cryobench.cli import catalogue, dataset, export, imports, noise
 from cryobench.cli.app import app
 from cryobench.errors import CryobenchError
 
-__all__ = ["app", "catalogue", "dataset", "imports", "main", "stages"]
+__all__ = ["app", "catalogue", "dataset", "export", "imports", "main", "noise", "stages"]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

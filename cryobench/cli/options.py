@@ -42,7 +42,10 @@ Workers = Annotated[
     typer.Option(min=1, max=2, help="2: halves side by side, 1: in turn.  [default: 2 on a CPU]", show_default=False),
 ]
 Specimen = Annotated[
-    str | None, typer.Option(help="In place of the scenario's: a name, pdb:ID, emdb:ID or a path.", show_default=False)
+    str | None,
+    typer.Option(
+        help="In place of the scenario's, as `specimen show` takes it: pdb:5A1A,resolution=4.", show_default=False
+    ),
 ]
 Box = Annotated[int | None, typer.Option(help="Working box, pixels.", show_default=False)]
 Particles = Annotated[int | None, typer.Option("--particles", "-n", help="How many images in all.", show_default=False)]
@@ -50,14 +53,24 @@ SnrDb = Annotated[
     float | None, typer.Option("--snr", help="In dB, at the native pixel; inf for no noise.", show_default=False)
 ]
 CtfTable = Annotated[
-    Path | None, typer.Option(help="CTFFIND4 results to take the micrographs' CTFs from.", show_default=False)
+    Path | None, typer.Option(help="Micrographs' CTFs: CTFFIND4 text, STAR, .cs or npz.", show_default=False)
 ]
-Noise = Annotated[Path | None, typer.Option(help="MRC stack of real background patches.", show_default=False)]
+Noise = Annotated[
+    Path | None, typer.Option(help="Noise store, or MRC stack of real background patches.", show_default=False)
+]
 NoiseIndices = Annotated[
     Path | None, typer.Option(help="Text file of the patches of --noise to use, from 0.", show_default=False)
 ]
 Jobs = Annotated[
     int | None, typer.Option(min=1, help="Worker threads of the simulation.  [default: all cores]", show_default=False)
+]
+Dask = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WHERE",
+        help="Simulate on dask workers: local:N processes here, tcp://HOST:PORT, or a scheduler file.",
+        show_default=False,
+    ),
 ]
 Truth = Annotated[
     str | None, typer.Option(help="For imported data: a specimen or map to compare with.", show_default=False)

@@ -12,6 +12,7 @@ from cryobench.cli.options import (
     Box,
     Budget,
     CtfTable,
+    Dask,
     Device,
     Directory,
     Jobs,
@@ -99,6 +100,7 @@ def run_command(
     budget: Budget = None,
     overwrite: Overwrite = False,
     workers: Workers = None,
+    dask: Dask = None,
 ) -> None:
     """Simulate, reconstruct both half-sets, evaluate and report. A run that was stopped goes on where it was."""
     from cryobench.console import Listener
@@ -109,7 +111,7 @@ def run_command(
     solver = _method(method, param, device, budget, overwrite, workers)
     directory = out or Path("runs") / f"{method}-{scenario_slug(chosen)}-seed{seed}"
     with Listener(console()) as listener:
-        result = run(chosen, solver, directory, seed=seed, listener=listener)
+        result = run(chosen, solver, directory, seed=seed, dask=dask, listener=listener)
     _conclude(result, directory)
 
 
@@ -127,15 +129,24 @@ def simulate_command(
     setting: Settings = None,
     seed: Seed = 0,
     jobs: Jobs = None,
+    dask: Dask = None,
 ) -> None:
-    """Write a scenario's dataset and its truth; completes one that was begun."""
+    """Write a scenario's dataset and its truth; completes one that was begun.
+
+    What is there already is checked, and what is missing or damaged is made anew.
+    """
     from cryobench.console import Listener
     from cryobench.simulate import simulate
 
     chosen = _scenario(scenario, specimen, box, particles, snr, ctf_table, noise, noise_indices, setting)
     with Listener(console()) as listener:
         simulate(
-            chosen, out, seed=seed, jobs=jobs, on_progress=lambda stage, done, total: listener(stage, done, total, {})
+            chosen,
+            out,
+            seed=seed,
+            jobs=jobs,
+            dask=dask,
+            on_progress=lambda stage, done, total: listener(stage, done, total, {}),
         )
     console().print(f"dataset  {out}", soft_wrap=True)
 

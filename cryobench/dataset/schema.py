@@ -7,11 +7,12 @@ from typing import Final, Literal, TypeAlias
 
 from cryobench.physics.ctf import ContrastTransfer
 
-Kind: TypeAlias = Literal["observed", "truth"]
+Kind: TypeAlias = Literal["observed", "truth", "noise"]
 
 PARTICLES_PER_CHUNK: Final = 128
 PARTICLES_PER_SHARD: Final = 2048
-"""One shard is one unit of work: what a worker computes, and what a killed run may lose."""
+"""One shard is one unit of work: what a worker computes, and what a killed run may lose. Per-particle columns are chunked alike,
+so that no two workers write into one chunk."""
 
 SHAPE_OF_CTF_UNITS: Final = {
     "defocus_u": "angstrom",
@@ -54,23 +55,46 @@ OBSERVED: Final[dict[str, Variable]] = {
     "given_shift": Variable(
         ("particle", "xy"), "float64", "angstrom", "shift that an imported file states", required=False
     ),
+    "assumed_pose_table": Variable(
+        ("pose", "quaternion"), "float64", "1", "poses of an empirical prior to assume (x, y, z, w)", required=False
+    ),
 }
 
 TRUTH: Final[dict[str, Variable]] = {
     "volume": Variable(("z", "y", "x"), "float32", "density", "the specimen at the native voxel"),
     "rotation": Variable(("particle", "quaternion"), "float64", "1", "pose (x, y, z, w), scalar last"),
     "shift": Variable(("particle", "xy"), "float64", "angstrom", "shift of the content"),
+    "state": Variable(("particle",), "int32", "1", "which state of an ensemble a particle is in", required=False),
+    "state_volume": Variable(
+        ("member", "z", "y", "x"),
+        "float32",
+        "density",
+        "the states of an ensemble; volume is their mean",
+        required=False,
+    ),
 }
 
-SCHEMAS: Final[dict[str, dict[str, Variable]]] = {"observed": OBSERVED, "truth": TRUTH}
+NOISE: Final[dict[str, Variable]] = {
+    "patches": Variable(
+        ("patch", "y", "x"), "float32", "own deviations", "particle-free noise, protein bright, mean zero"
+    ),
+    "patch_mean": Variable(("patch",), "float32", "as micrographs", "mean of a patch as it was recorded"),
+    "patch_deviation": Variable(("patch",), "float32", "as micrographs", "standard deviation as it was recorded"),
+    "patch_micrograph": Variable(("patch",), "int32", "1", "micrograph of a patch, a row of the attribute micrographs"),
+    "position": Variable(("patch", "xy"), "int32", "pixel", "first pixel of a patch on its micrograph, resampled"),
+    "radial_power": Variable(("shell",), "float32", "1", "mean |F|^2 / box^2 per integer shell"),
+}
+
+SCHEMAS: Final[dict[str, dict[str, Variable]]] = {"observed": OBSERVED, "truth": TRUTH, "noise": NOISE}
 
 REQUIRED_ATTRIBUTES: Final[dict[str, tuple[str, ...]]] = {
     "observed": ("voxel_size", "symmetry", "assumed_pose", "assumed_shift", "contrast", "noise_note"),
     "truth": ("voxel_size", "noise_scale", "clean_signal_variance", "scenario", "seed", "salt"),
+    "noise": ("voxel_size", "contrast", "micrographs", "sources", "noise_note"),
 }
 
 
 def chunk_shape(dims: tuple[str, ...], shape: tuple[int, ...], particles: int) -> tuple[int, ...]:
-    """Chunk (or shard) shape: ``particles`` along the particle axis of images, whole along every other axis."""
-    along = {"particle": particles} if len(dims) == 3 else {}
+    """Chunk (or shard) shape: ``particles`` along particles, so many too along patches, one state, all of every other axis."""
+    along = {"particle": particles, "patch": particles, "member": 1}
     return tuple(max(1, along.get(dim, n)) for dim, n in zip(dims, shape, strict=True))

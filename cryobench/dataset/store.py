@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping
@@ -14,9 +15,11 @@ import numpy as np
 import xarray as xr
 import zarr
 from numpy.typing import NDArray
+from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from cryobench import __version__
 from cryobench.conventions import CONVENTIONS
+from cryobench.dataset.precision import encode
 from cryobench.dataset.schema import (
     PARTICLES_PER_CHUNK,
     PARTICLES_PER_SHARD,
@@ -28,16 +31,23 @@ from cryobench.dataset.schema import (
 from cryobench.errors import StoreError
 
 PREDICTED_FORMAT = "predicted"
-MAKERS = {"observed": "simulate, import or run", "truth": "simulate or run", "predicted": "reconstruct or run"}
+MAKERS = {
+    "observed": "simulate, import or run",
+    "truth": "simulate or run",
+    "predicted": "reconstruct or run",
+    "noise": "noise extract",
+}
 
 
 def versions() -> dict[str, str]:
     """Versions that decide a store's bytes."""
+    import numba
     import scipy
     import torch
 
     return {
         "cryobench": __version__,
+        "numba": numba.__version__,
         "numpy": np.__version__,
         "scipy": scipy.__version__,
         "torch": torch.__version__,
@@ -46,18 +56,25 @@ def versions() -> dict[str, str]:
 
 
 def create_store(
-    path: Path, kind: Kind, shapes: Mapping[str, tuple[int, ...]], attributes: Mapping[str, Any]
+    path: Path,
+    kind: Kind,
+    shapes: Mapping[str, tuple[int, ...]],
+    attributes: Mapping[str, Any],
+    image_scale: float | None = None,
 ) -> zarr.Group:
-    """Create an empty store of ``kind``, marked unfinished, with arrays of the given shapes and fill value zero.
+    """Create an empty store of ``kind``, marked unfinished, with arrays of the given shapes.
+
+    Every chunk carries a checksum (CRC-32C) that zarr verifies whenever it is read.
 
     Args:
         path: of the new store; must not exist.
         kind: ``"observed"`` or ``"truth"``.
         shapes: of every variable to be written, by name.
         attributes: beyond the conventions and versions, which every store carries.
+        image_scale: store images as float16 in this unit, their ``scale_factor``; as float32 if not given.
 
     Raises:
-        StoreError: if something is at ``path`` already, or a variable is unknown or lacking.
+        StoreError: if something is at ``path`` already, a variable is unknown or lacking, or the disc is full.
     """
     schema = SCHEMAS[kind]
     lacking = [name for name, variable in schema.items() if variable.required and name not in shapes]
@@ -69,36 +86,62 @@ def create_store(
         )
     if path.exists():
         raise StoreError(f"expected nothing at {path}, found something; choose another place or remove it")
-    group = zarr.open_group(path, mode="w", zarr_format=3)
-    for name, shape in shapes.items():
-        variable = schema[name]
-        sharded = "particle" in variable.dims and len(shape) == 3
-        chunks = chunk_shape(variable.dims, shape, PARTICLES_PER_CHUNK)
-        group.create_array(
-            name,
-            shape=shape,
-            dtype=variable.dtype,
-            chunks=chunks,
-            shards=chunk_shape(variable.dims, shape, PARTICLES_PER_SHARD) if sharded else None,
-            dimension_names=variable.dims,
-            compressors=None if sharded else "auto",  # noise does not compress
-            attributes={"units": variable.units, "description": variable.description},
+    with writing(path):
+        group = zarr.open_group(path, mode="w", zarr_format=3)
+        for name, shape in shapes.items():
+            variable = schema[name]
+            sharded = "particle" in variable.dims and len(shape) == 3
+            half_precision = sharded and image_scale is not None
+            per_chunk = PARTICLES_PER_CHUNK if len(shape) == 3 else PARTICLES_PER_SHARD
+            group.create_array(
+                name,
+                shape=shape,
+                dtype="float16" if half_precision else variable.dtype,
+                chunks=chunk_shape(variable.dims, shape, per_chunk),
+                shards=chunk_shape(variable.dims, shape, PARTICLES_PER_SHARD) if sharded else None,
+                dimension_names=variable.dims,
+                compressors=(Crc32cCodec(),) if sharded else (ZstdCodec(), Crc32cCodec()),  # noise does not compress
+                attributes={
+                    "units": variable.units,
+                    "description": variable.description,
+                    **({"scale_factor": image_scale} if half_precision else {}),
+                },
+            )
+        group.attrs.update(
+            {
+                "cryobench_store": kind,
+                "complete": False,
+                "conventions": CONVENTIONS,
+                "versions": versions(),
+                **attributes,
+            }
         )
-    group.attrs.update(
-        {
-            "cryobench_store": kind,
-            "complete": False,
-            "conventions": CONVENTIONS,
-            "versions": versions(),
-            **attributes,
-        }
-    )
     return group
 
 
 @contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Name the store in the error where the disc is full or refuses.
+
+    Raises:
+        StoreError: in place of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"could not write {error.filename or path}: {error.strerror or error}; make room and give the same command again, "
+            "which completes the store"
+        ) from error
+
+
+@contextmanager
 def build_store(
-    path: Path, kind: Kind, shapes: Mapping[str, tuple[int, ...]], attributes: Mapping[str, Any]
+    path: Path,
+    kind: Kind,
+    shapes: Mapping[str, tuple[int, ...]],
+    attributes: Mapping[str, Any],
+    image_scale: float | None = None,
 ) -> Iterator[zarr.Group]:
     """A new store as :func:`create_store` makes it, filled aside and renamed to ``path`` at the end.
 
@@ -106,14 +149,16 @@ def build_store(
     """
     building = path.with_suffix(".building")
     shutil.rmtree(building, ignore_errors=True)
-    yield create_store(building, kind, shapes, attributes)
-    building.rename(path)
+    yield create_store(building, kind, shapes, attributes, image_scale)
+    with writing(path):
+        building.rename(path)
 
 
 def open_unfinished(path: Path, kind: str) -> zarr.Group:
     """Open a store for completion, whole or not."""
     _check_present(path)
-    group = zarr.open_group(path, mode="r+")
+    with reading(path):
+        group = zarr.open_group(path, mode="r+")
     if group.attrs.get("cryobench_store") != kind:
         raise StoreError(
             f"expected a store of kind {kind!r} at {path}, found kind {group.attrs.get('cryobench_store')!r}"
@@ -123,18 +168,28 @@ def open_unfinished(path: Path, kind: str) -> zarr.Group:
 
 def finish_store(group: zarr.Group) -> None:
     """Mark a store whole and gather its metadata in one file, so that plain ``xarray.open_zarr`` opens it fast."""
-    group.attrs["complete"] = True
-    with warnings.catch_warnings():
+    with writing(Path(str(group.store_path))), warnings.catch_warnings():
         # zarr warns that consolidated metadata is not yet in the version 3 specification; readers without it ignore it
         warnings.filterwarnings("ignore", message=".*onsolidated metadata", category=UserWarning)
-        zarr.consolidate_metadata(group.store, path=group.path)
+        gathered = zarr.consolidate_metadata(group.store, path=group.path)
+        # one write of one file: a store that is marked whole has all of this
+        attributes = {**gathered.attrs, "complete": True}
+        gathered.attrs.update({"complete": True, "attributes_digest": attributes_digest(attributes)})
+
+
+def attributes_digest(attributes: Mapping[str, Any]) -> str:
+    """SHA-256 of a store's attributes but itself."""
+    kept = {name: value for name, value in attributes.items() if name != "attributes_digest"}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
 def put(group: zarr.Group, name: str, values: NDArray[Any], start: int = 0) -> None:
-    """Write ``values`` into an array of a store, from row ``start`` on."""
+    """Write ``values`` into an array of a store, from row ``start`` on; images of half precision in the store's unit."""
     array = group[name]
     assert isinstance(array, zarr.Array)
-    array[start : start + len(values)] = values
+    with writing(Path(str(array.store_path))):
+        # a chunk of zeros is written like any other, so that one that is missing is known to be
+        array.with_config({"write_empty_chunks": True})[start : start + len(values)] = encode(array, values)
 
 
 def shards(particles: int) -> Iterator[tuple[int, int]]:
@@ -146,6 +201,22 @@ def shards(particles: int) -> Iterator[tuple[int, int]]:
 def has_shard(path: Path, start: int) -> bool:
     """Whether the shard of images that begins at particle ``start`` was written (zarr renames a shard into place whole)."""
     return (path / "images" / "c" / str(start // PARTICLES_PER_SHARD) / "0" / "0").is_file()
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Name the store in the error where its metadata or a chunk is damaged.
+
+    Raises:
+        StoreError: in place of what zarr raises.
+    """
+    try:
+        yield
+    except (json.JSONDecodeError, KeyError, TypeError, ValueError, OSError, RuntimeError) as error:
+        raise StoreError(
+            f"the store at {path} is damaged ({type(error).__name__}: {error}); `cryobench dataset check` says where, and "
+            "simulating into the same directory again repairs a simulated one"
+        ) from error
 
 
 def _check_present(path: Path) -> None:
@@ -170,7 +241,8 @@ def open_store(path: Path, kind: Kind) -> xr.Dataset:
         StoreError: if it is missing, unfinished, of another kind, or its variables are not what the schema says.
     """
     _check_present(path)
-    dataset = xr.open_zarr(path, chunks=None, consolidated=False)
+    with reading(path):
+        dataset = xr.open_zarr(path, chunks=None, consolidated=False)
     _check_kind(dataset.attrs, path, kind)
     for name, variable in SCHEMAS[kind].items():
         if name not in dataset:
@@ -178,7 +250,9 @@ def open_store(path: Path, kind: Kind) -> xr.Dataset:
                 raise StoreError(f"the store at {path} lacks the variable {name!r} {variable.dims}")
             continue
         found = dataset[name]
-        if found.dims != variable.dims or found.dtype != np.dtype(variable.dtype):
+        # images of half precision are decoded to float64 by their scale factor
+        same = found.dtype == np.dtype(variable.dtype) or found.encoding.get("dtype") == np.float16
+        if found.dims != variable.dims or not same:
             raise StoreError(
                 f"expected {name!r} at {path} as {variable.dtype} over {variable.dims}, found {found.dtype} over {found.dims}"
             )
@@ -211,39 +285,3 @@ def digest(dataset: xr.Dataset, salt: str = "") -> str:
         for block in _blocks(array):
             sha.update(block.tobytes())
     return sha.hexdigest()
-
-
-def describe_dataset(path: Path) -> list[tuple[str, str]]:
-    """What a dataset holds, in words; of a run directory, also what its truth says of SNR and specimen."""
-    observed_path = path / "observed.zarr" if (path / "observed.zarr").exists() else path
-    observed = open_store(observed_path, "observed")
-    halves, box = observed["half"].values, observed.sizes["x"]
-    voxel = observed.attrs["voxel_size"]
-    defocus = (observed["defocus_u"].values + observed["defocus_v"].values) / 2
-    rows = [
-        ("particles", f"{len(halves)} ({(halves == 1).sum()} in half 1, {(halves == 2).sum()} in half 2)"),
-        ("box", f"{box} px of {voxel:.4g} Å, {box * voxel:.1f} Å across; Nyquist {2 * voxel:.4g} Å"),
-        ("micrographs", str(len(np.unique(observed["micrograph"].values)))),
-        ("defocus", f"{defocus.min():.0f} to {defocus.max():.0f} Å, mean {defocus.mean():.0f} Å"),
-        ("optics", f"{observed['voltage'].values[0]:g} kV, Cs {observed['spherical_aberration'].values[0]:g} mm"),
-        ("symmetry", str(observed.attrs["symmetry"])),
-        ("assumed poses", str(observed.attrs["assumed_pose"])),
-        ("assumed shifts", str(observed.attrs["assumed_shift"])),
-        ("poses given", "yes" if "given_rotation" in observed else "no"),
-        ("noise", str(observed.attrs["noise_note"])),
-        ("noise patches", str(observed.sizes["patch"])),
-        ("digest", digest(observed)),
-    ]
-    truth_path = observed_path.parent / "truth.zarr"
-    if truth_path.exists():
-        attrs = open_store(truth_path, "truth").attrs
-        native = (
-            "no noise" if attrs["snr_db"] is None else f"{attrs['snr_db']:.2f} dB at {attrs['native_pixel_size']} Å"
-        )
-        working = "" if attrs.get("working_snr_db") is None else f", {attrs['working_snr_db']:.2f} dB at {voxel:.4g} Å"
-        rows += [
-            ("specimen", str(attrs["specimen"])),
-            ("SNR", native + working),
-            ("scenario", str(attrs["scenario"]["name"])),
-        ]
-    return rows

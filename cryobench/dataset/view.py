@@ -12,6 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cryobench.dataset.priors import detector_from, join_pose_prior
 from cryobench.errors import StoreError
 from cryobench.physics.ctf import ContrastTransfer
 from cryobench.physics.priors import poses_from_normals, shifts_from_uniforms
@@ -47,6 +48,7 @@ class Observed:
         symmetry: point group to assume, such as ``"D2"``.
         assumed_pose: the pose prior to assume, such as ``{"kind": "uniform"}``.
         assumed_shift: the shift prior to assume, such as ``{"kind": "triangular", "half_width": 7.0}`` in angstrom.
+        detector: its transfer function, which multiplies the spectra of images; None where the dataset has none.
         ctf: parameters of all particles of the half-set.
         noise_patches: ``(patch, y, x)`` particle-free noise from this half's own pool.
         noise_power: ``(shell,)`` mean power of that noise per pixel in integer shells, ``box // 2 + 1`` of them.
@@ -60,8 +62,9 @@ class Observed:
         self.box = int(dataset.sizes["x"])
         self.voxel_size = float(dataset.attrs["voxel_size"])
         self.symmetry = str(dataset.attrs["symmetry"])
-        self.assumed_pose: Mapping[str, Any] = dict(dataset.attrs["assumed_pose"])
+        self.assumed_pose: Mapping[str, Any] = join_pose_prior(dataset)
         self.assumed_shift: Mapping[str, Any] = dict(dataset.attrs["assumed_shift"])
+        self.detector = detector_from(dataset)
         columns = {name: torch.as_tensor(dataset[name].values[index]) for name in ContrastTransfer.names()}
         self.ctf = ContrastTransfer.stack(columns)
         chosen = np.flatnonzero(dataset["patch_half"].values == half)
@@ -77,7 +80,7 @@ class Observed:
     def read(self, index: slice | NDArray[Any] | list[int]) -> Batch:
         """The particles at ``index`` (0 ... len - 1) as CPU tensors; ascending indices are read fastest."""
         rows = self._index[index]
-        images = torch.as_tensor(self._images[rows].values)
+        images = torch.as_tensor(self._images[rows].values.astype(np.float32, copy=False))
         rotations = shifts = None
         if self._poses is not None:
             rotations = quaternion_to_matrix(self._poses.quaternions[index]).float()

@@ -15,16 +15,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
+from torch import Tensor
 
 from cryobench.errors import InputError
 from cryobench.evaluate.band import Band, Pose, distance, stack
 from cryobench.evaluate.fsc import fsc
 from cryobench.evaluate.move import MIRROR, Alignment, apply, as_quaternion, as_triple
+from cryobench.evaluate.shells import Shells
 from cryobench.physics.fourier import fourier_crop_volumes
 from cryobench.physics.grids import soft_sphere
 from cryobench.physics.rotation import spread_quaternions
 from cryobench.physics.symmetry import symmetry_rotations
-from cryobench.types import Volume
+from cryobench.types import Curve, Volume
 
 __all__ = ["Alignment", "align", "apply"]
 
@@ -32,12 +34,16 @@ COARSE_RADIUS = 6
 """Shells of the first search."""
 COARSE_ROTATIONS = 4608
 """About 15 degrees apart: at the edge of a molecule that fills half the box, well under a period of the last coarse shell."""
+MOST_SHELLS = 64
+"""Of any comparison: volumes that agree so far are superposed to a few hundredths of a degree, and more shells cost much."""
 REFINED_RADII = ((10, 2), (20, 1))
 """Shells of each refinement but the last, and how many candidates of a hand outlive it."""
 CANDIDATES = 5
 SLACK = 40.0
 """How much a simpler pose may lose of ``sum count log(1 - FSC^2)``: six fitted numbers gain 6 on average and rarely 12, times 3.3
 because a masked volume has that many fewer independent coefficients."""
+_MASKED, _DECIDED = 3.3, 3.0
+"""That factor, and standard deviations by which a hand must win."""
 SNAP_ANGLE = np.deg2rad(3.0)
 
 
@@ -71,7 +77,8 @@ def align(
     hands = (False, True) if allow_mirror else (False,)
     moving, reference = (_without_surroundings(v.detach().to("cpu", torch.float64)) for v in (moving, reference))
     if not (moving.any() and reference.any()):
-        return _alignment(identity, 0.0, 0.0 if allow_mirror else None, voxel_size)
+        unknown = _alignment(identity, 0.0, 0.0 if allow_mirror else None, voxel_size)
+        return replace(unknown, hand_decided=False if allow_mirror else None)
     group = _group_shown(moving, symmetry)
     found = _search_hands(moving, reference, hands, group)
     band, agreed, found = _refine_to_the_end(moving, reference, found)
@@ -80,20 +87,24 @@ def align(
     moving, reference = fourier_crop_volumes(moving, grid), fourier_crop_volumes(reference, grid)
 
     def judge(pose: Pose) -> _Judged:
-        moved = apply(_alignment(pose, 0.0, None, box / grid), moving)
-        curve = fsc(moved, reference)[1 : band.last + 1]
-        return _Judged(pose, float(band.information(curve)), float(band.mean(curve[:agreed])))
+        curve = fsc(_move(pose, moving, box), reference)[1 : band.last + 1]
+        return _Judged(pose, curve, float(band.information(curve)), float(band.mean(curve[:agreed])))
 
     judged = sorted((judge(pose) for pose in found), key=lambda j: -j.score)
     best = judged[0]
     slack = SLACK / float(band.count.sum())
     for pose in _simpler_poses(best.pose, group):
+        if np.array_equal(pose.matrix, best.pose.matrix) and np.array_equal(pose.shift, best.pose.shift):
+            break
         simple = judge(pose)
         if simple.score >= best.score - slack:
             best = simple
             break
-    other = next((j.correlation for j in judged if j.pose.mirrored != best.pose.mirrored), None)
-    return _alignment(best.pose, best.correlation, other, voxel_size)
+    other = next((j for j in judged if j.pose.mirrored != best.pose.mirrored), None)
+    if other is None:
+        return _alignment(best.pose, best.correlation, None, voxel_size)
+    decided = _is_decided(best, other, band.count)
+    return replace(_alignment(best.pose, best.correlation, other.correlation, voxel_size), hand_decided=decided)
 
 
 @dataclass(frozen=True)
@@ -101,8 +112,21 @@ class _Judged:
     """A candidate that was applied and compared."""
 
     pose: Pose
+    curve: Curve
     score: float
     correlation: float
+
+
+def _is_decided(best: _Judged, other: _Judged, count: Tensor) -> bool:
+    """Whether one hand scores higher than noise would let it if the specimen were its own mirror image.
+
+    Each hand's correlation then has the same expectation, and of a shell with ``n`` coefficients the two differ by
+    ``sqrt(2 / n) (1 - F)`` or so; of the score ``-n log(1 - F^2)`` that is ``sqrt(8 n) F / (1 + F)``. A mask
+    leaves 3.3 times fewer independent coefficients.
+    """
+    mean = ((best.curve + other.curve) / 2).clamp(min=0)
+    deviation = (_MASKED * 8 * (count * (mean / (1 + mean)) ** 2).sum()).sqrt()
+    return float((best.score - other.score) * count.sum()) > SLACK + _DECIDED * float(deviation)
 
 
 def _without_surroundings(volume: Volume) -> Volume:
@@ -128,7 +152,7 @@ def _group_shown(volume: Volume, symmetry: str) -> NDArray[np.float64]:
     """Rotation matrices of the point group; the identity alone if the volume does not look alike under every one of them."""
     group = symmetry_rotations(symmetry).numpy()
     band = Band(volume, volume, COARSE_RADIUS)
-    curves = band.curves(*stack([Pose(g, np.zeros(3), False) for g in group]))
+    curves = band.curves(*stack([Pose(g, np.zeros(3), False) for g in group], volume.dtype))
     return group if bool((band.mean(curves) > 0.5).all()) else np.eye(3)[None]
 
 
@@ -147,7 +171,7 @@ def _search_hands(moving: Volume, reference: Volume, hands: tuple[bool, ...], gr
     coarse = Band(moving.float(), reference.float(), COARSE_RADIUS)
     found = [p for hand in hands for p in coarse.search(matrices, hand, CANDIDATES, apart=np.deg2rad(20.0))]
     for last, keep in REFINED_RADII:
-        band = Band(moving, reference, last)
+        band = Band(moving.float(), reference.float(), last)
         found = sorted(band.refine(found, 25, pace=0.1 * band.box / band.last), key=lambda pose: -pose.score)
         found = [pose for hand in hands for pose in [p for p in found if p.mirrored == hand][:keep]]
     return found
@@ -155,12 +179,25 @@ def _search_hands(moving: Volume, reference: Volume, hands: tuple[bool, ...], gr
 
 def _refine_to_the_end(moving: Volume, reference: Volume, found: list[Pose]) -> tuple[Band, int, list[Pose]]:
     """A band that ends a little past the last shell in which the volumes agree, that shell, and the poses refined over it."""
-    band = Band(moving, reference, moving.shape[-1])
-    curve = band.curves(*stack([max(found, key=lambda pose: pose.score)]))[0]
-    # the shell before which agreement above 0.143 and lack of it balance best: one odd shell does not end the band
-    agreed = 1 + int((band.count * (curve - 0.143)).cumsum(0).argmax())
-    band = Band(moving, reference, agreed + 4)
+    best, box = max(found, key=lambda pose: pose.score), moving.shape[-1]
+    agreed = _last_agreed(best, moving, reference, min(box, 2 * MOST_SHELLS + 4))
+    band = Band(moving.float(), reference.float(), min(agreed + 4, MOST_SHELLS))
     return band, agreed, band.refine(found, 40, pace=0.05 * band.box / band.last)
+
+
+def _last_agreed(pose: Pose, moving: Volume, reference: Volume, grid: int) -> int:
+    """The last shell in which the superposed volumes agree, of those that a coarser grid holds."""
+    box = moving.shape[-1]
+    moved = _move(pose, fourier_crop_volumes(moving, grid), box)
+    curve = fsc(moved, fourier_crop_volumes(reference, grid))[1 : (grid - 1) // 2 + 1]
+    count = Shells(grid).sum(torch.ones(grid, grid, grid // 2 + 1))[1 : len(curve) + 1]
+    # the shell before which agreement above 0.143 and lack of it balance best: one odd shell does not end the band
+    return 1 + int((count * (curve - 0.143)).cumsum(0).argmax())
+
+
+def _move(pose: Pose, cropped: Volume, box: int) -> Volume:
+    """A volume cut to fewer voxels over the field of view of ``box``, moved by a pose whose shift is in voxels of the latter."""
+    return apply(replace(_alignment(pose, 0.0, None, 1.0), voxel_size=box / cropped.shape[-1]), cropped)
 
 
 def _simpler_poses(best: Pose, group: NDArray[np.float64]) -> Iterator[Pose]:

@@ -89,7 +89,7 @@ class Band:
 
     def refine(self, poses: list[Pose], steps: int, pace: float) -> list[Pose]:
         """Climb from each pose to the nearest maximum of the score, by Adam with steps that shrink from ``pace`` voxels to 0."""
-        matrices, shifts, mirrored = stack(poses)
+        matrices, shifts, mirrored = stack(poses, self.weight.dtype)
         lever = self.box / 5  # a rotation by 1 / lever moves a molecule's edge by about a voxel
         moves = torch.zeros(len(poses), 6, dtype=matrices.dtype, requires_grad=True)
         optimiser = torch.optim.Adam([moves], lr=pace, betas=(0.8, 0.95), maximize=True)
@@ -106,9 +106,10 @@ class Band:
         with torch.no_grad():
             turned, shifted, _ = moved()
             scores = self.information(self.curves(turned, shifted, mirrored))
+        ends = zip(turned.double().numpy(), shifted.double().numpy(), strict=True)
         return [
             Pose(matrix, shift, pose.mirrored, score)
-            for matrix, shift, pose, score in zip(turned.numpy(), shifted.numpy(), poses, scores.tolist(), strict=True)
+            for (matrix, shift), pose, score in zip(ends, poses, scores.tolist(), strict=True)
         ]
 
     def search(self, matrices: NDArray[np.float64], mirrored: bool, keep: int, apart: float) -> list[Pose]:
@@ -148,9 +149,10 @@ def distance(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     return float(2 * np.arcsin(min(1.0, np.sqrt(np.square(a - b).sum() / 8))))
 
 
-def stack(poses: list[Pose]) -> tuple[Tensor, Tensor, Tensor]:
+def stack(poses: list[Pose], dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
     """Matrices, shifts and hands of several poses."""
-    matrices, shifts = (torch.from_numpy(np.stack(a)) for a in ([p.matrix for p in poses], [p.shift for p in poses]))
+    columns = ([p.matrix for p in poses], [p.shift for p in poses])
+    matrices, shifts = (torch.from_numpy(np.stack(column)).to(dtype) for column in columns)
     return matrices, shifts, torch.tensor([p.mirrored for p in poses])
 
 

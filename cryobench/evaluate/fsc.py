@@ -9,7 +9,7 @@ import torch
 
 from cryobench.conventions import THRESHOLDS
 from cryobench.errors import InputError
-from cryobench.physics.grids import half_frequencies
+from cryobench.evaluate.shells import Counting, Shells, check_pair, spectrum
 from cryobench.types import Curve, Volume
 
 State = Literal["crossed", "above_to_nyquist", "below_at_first_shell"]
@@ -29,7 +29,7 @@ class Resolution:
     state: State
 
 
-def fsc(a: Volume, b: Volume) -> Curve:
+def fsc(a: Volume, b: Volume, counting: Counting = "once") -> Curve:
     """Fourier shell correlation ``Re sum A conj(B) / sqrt(sum |A|^2 sum |B|^2)`` of hard shells, no mask.
 
     A coefficient belongs to the shell of its rounded radius (Harauz & van Heel 1986). Shells run from 0 (the mean density)
@@ -39,6 +39,8 @@ def fsc(a: Volume, b: Volume) -> Curve:
     Args:
         a: cubic volume ``(z, y, x)``.
         b: volume of the same shape.
+        counting: ``"relion"`` weighs coefficients as ``relion_postprocess`` does, to compare with its curves (see
+            :class:`Shells`); of two noisy maps, a shell may differ by a standard error from the plain count.
 
     Returns:
         Curve of shape ``(box // 2 + 1,)``, float64, on the device of ``a``.
@@ -46,34 +48,25 @@ def fsc(a: Volume, b: Volume) -> Curve:
     Raises:
         InputError: if the shapes differ or are not cubic, or a volume holds NaN, infinity or nothing but zeros.
     """
-    for volume, name in ((a, "first"), (b, "second")):
-        if volume.ndim != 3 or len(set(volume.shape)) != 1 or volume.shape != a.shape:
-            raise InputError(f"expected two cubic volumes of one shape, got {tuple(a.shape)} and {tuple(b.shape)}")
-        if not torch.isfinite(volume).all():
-            raise InputError(f"expected finite densities, the {name} volume holds NaN or infinity; repair it first")
-        if not volume.any():
-            raise InputError(f"expected densities to correlate, the {name} volume is zero everywhere")
-    box = a.shape[-1]
-    spectrum_a, spectrum_b = (torch.fft.rfftn(v.to(torch.float64)) for v in (a, b.to(a.device)))
-    kx, ky = half_frequencies(box, spectrum_a.real)
-    kz = torch.fft.fftfreq(box, 1 / box, device=a.device, dtype=torch.float64)[:, None, None]
-    squared = kx**2 + ky**2 + kz**2
-    # a coefficient with kx > 0 stands for its Friedel mate too
-    weight = torch.where(kx > 0, 2.0, 1.0) * (squared < (box / 2) ** 2)
-    shell = squared.sqrt().round().long().clamp(max=box // 2).flatten()
+    check_pair(a, b)
+    shells = Shells(a.shape[-1], a.device, counting)
+    spectrum_a, spectrum_b = spectrum(a), spectrum(b.to(a.device))
 
-    def over_shells(values: torch.Tensor) -> Curve:
-        sums = torch.zeros(box // 2 + 1, dtype=torch.float64, device=a.device)
-        return sums.index_add(0, shell, (weight * values).flatten())
-
-    def rounding(volume: torch.Tensor) -> float:
+    def rounding(volume: Volume) -> float:
         return torch.finfo(volume.dtype).eps ** 2
 
-    cross = over_shells((spectrum_a * spectrum_b.conj()).real)
-    power_a, power_b = (over_shells(s.real**2 + s.imag**2) for s in (spectrum_a, spectrum_b))
+    cross = shells.sum((spectrum_a * spectrum_b.conj()).real)
+    power_a, power_b = (shells.sum(s.real**2 + s.imag**2) for s in (spectrum_a, spectrum_b))
     # rounding errors may correlate perfectly: what they amount to is no power
     present = (power_a > rounding(a) * power_a.sum()) & (power_b > rounding(b) * power_b.sum())
     return torch.where(present, cross / (power_a.sqrt() * power_b.sqrt()), 0.0).clamp(-1, 1)
+
+
+def correlate(a: Volume, b: Volume) -> Curve:
+    """FSC, and 0 in every shell where a volume is empty still."""
+    if a.any() and b.any():
+        return fsc(a, b)
+    return torch.zeros(a.shape[-1] // 2 + 1, dtype=torch.float64)
 
 
 def spatial_frequencies(box: int, voxel_size: float) -> Curve:
@@ -108,3 +101,21 @@ def resolution(curve: Curve, threshold: float, box: int, voxel_size: float) -> R
 def resolutions(curve: Curve, box: int, voxel_size: float) -> dict[str, Resolution]:
     """Resolution at each of the two thresholds of the conventions, keyed ``"0.143"`` and ``"0.5"``."""
     return {f"{threshold:g}": resolution(curve, threshold, box, voxel_size) for threshold in THRESHOLDS}
+
+
+def frequency(found: Resolution) -> float:
+    """The resolution as a spatial frequency in 1/angstrom, which averages and orders as resolutions do not; 0 for none."""
+    return 0.0 if found.value is None else 1 / found.value
+
+
+def half_map_ssnr(curve: Curve) -> Curve:
+    """Spectral signal-to-noise ratio of the mean of two half-maps that correlate by ``F``: ``2 F / (1 - F)``.
+
+    (Unser et al. 1987, Penczek 2002; where ``F`` is below 0 it is 0, where ``F`` is 1 infinite.)
+    """
+    return 2 * curve.clamp(min=0) / (1 - curve)
+
+
+def truth_ssnr(curve: Curve) -> Curve:
+    """Spectral signal-to-noise ratio of a map that correlates by ``C`` with a truth free of noise: ``C^2 / (1 - C^2)``."""
+    return curve.clamp(min=0) ** 2 / (1 - curve**2)

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from cryobench.conventions import origin
 from cryobench.errors import InputError
-from cryobench.physics.fourier import pad
 from cryobench.physics.grids import coordinates, radius
 from cryobench.physics.symmetry import rotate_volume
 from cryobench.types import Volume
@@ -31,9 +30,11 @@ class Alignment:
         shift: of the content, ``(x, y, z)`` in angstrom.
         mirrored: whether ``(x, y, z) -> (x, y, -z)`` comes first.
         correlation: mean Fourier shell correlation over all coefficients, the mean density left out, up to the last shell
-            in which the two volumes agree; 0 if one of them is constant.
+            in which the two volumes agree (shell 64 at most); 0 if one of them is constant.
         correlation_other_hand: the best that the other hand reaches over the same shells; None if it was not tried.
         voxel_size: angstrom.
+        hand_decided: whether the found hand fits better than the other by more than noise would make it; None if the
+            other was not tried.
     """
 
     rotation: tuple[float, float, float, float]
@@ -42,11 +43,19 @@ class Alignment:
     correlation: float
     correlation_other_hand: float | None
     voxel_size: float
+    hand_decided: bool | None = None
 
     @property
     def angle(self) -> float:
         """Angle of the rotation in radians."""
         return float(Rotation.from_quat(self.rotation).magnitude())
+
+    @property
+    def hand(self) -> str:
+        """``"same"``, ``"mirrored"`` or, where the volumes do not tell, ``"undecided"``."""
+        if self.hand_decided is False:
+            return "undecided"
+        return "mirrored" if self.mirrored else "same"
 
     def inverse(self) -> Alignment:
         """The alignment that takes the reference to the moving volume: again mirror, rotate, shift, in this order."""
@@ -106,15 +115,23 @@ def _real_volume(spectrum: Tensor) -> Tensor:
     return torch.fft.fftshift(torch.fft.ifftn(torch.fft.ifftshift(spectrum))).real
 
 
+def _resample_twice(spectrum: Tensor) -> NDArray[np.float64]:
+    """The real volume of a centred spectrum on a grid twice as fine, its origin at voxel 0."""
+    n = spectrum.shape[-1]
+    half = torch.zeros(2 * n, 2 * n, n + 1, dtype=spectrum.dtype)
+    rows = torch.arange(n) - origin(n)  # negative ones count from the end
+    half[rows[:, None], rows[None], : n - origin(n)] = spectrum[:, :, origin(n) :]
+    return 8 * torch.fft.irfftn(half, s=(2 * n, 2 * n, 2 * n)).numpy()
+
+
 def _interpolate(volume: Volume, matrix: NDArray[np.float64], shift: NDArray[np.float64]) -> Volume:
     n = volume.shape[-1]
     # S_t R = R S_u with u = R^T t: the shift goes first, periodic and without interpolation
-    spectrum = _shifted_spectrum(volume, shift @ matrix).cpu()
-    fine = 8 * _real_volume(pad(spectrum, 2 * n, 3)).numpy()
+    fine = _resample_twice(_shifted_spectrum(volume, shift @ matrix).cpu())
     axis = np.arange(n) - origin(n)
     z, y, x = np.meshgrid(axis, axis, axis, indexing="ij")
     points = np.stack([x, y, z], -1) @ matrix  # rows: R^T p
-    values = ndimage.map_coordinates(fine, 2 * np.moveaxis(points[..., ::-1], -1, 0) + n, order=5, mode="grid-wrap")
-    kept = fine[n % 2 :: 2, n % 2 :: 2, n % 2 :: 2]
+    values = ndimage.map_coordinates(fine, 2 * np.moveaxis(points[..., ::-1], -1, 0), order=5, mode="grid-wrap")
+    kept = fine[np.ix_(*[2 * axis % (2 * n)] * 3)]
     outside = np.abs(points).max(-1) > n / 2
     return torch.from_numpy(np.where(outside, kept, values)).to(volume)

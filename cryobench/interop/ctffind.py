@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryobench.errors import InputError
+from cryobench.interop.atomic import written_whole
+from cryobench.interop.star import LARGEST
 
 COLUMNS: Final = (
     "micrograph number",
@@ -98,13 +100,22 @@ def _parse_line(path: Path, number: int, words: list[str]) -> tuple[str | None, 
             f"{path.name}, line {number}: expected {len(COLUMNS)} numbers ({', '.join(COLUMNS)}), got {len(words)}; "
             f"give CTFFIND4's text output, such as *_PS.txt"
         )
-    for column, word in zip(COLUMNS, words, strict=False):
-        # an unsuccessful fit has an infinite resolution, and is left out with the bad ones
-        if not _is_number(word) or (not math.isfinite(float(word)) and column != COLUMNS[6]):
-            raise InputError(
-                f"{path.name}, line {number}, column {column!r}: expected a number, got {word!r}; correct or remove the line"
-            )
-    return name, [float(word) for word in words[: len(COLUMNS)]]
+    return name, [_number(path, number, column, word) for column, word in zip(COLUMNS, words, strict=False)]
+
+
+def _number(path: Path, number: int, column: str, word: str) -> float:
+    value = float(word) if _is_number(word) else math.nan
+    if column == COLUMNS[6]:
+        # an unsuccessful fit has an infinite resolution or none, and is left out with the bad ones
+        value = math.inf if word.lower() == "nan" else value
+        good = value > 0
+    else:
+        good = abs(value) <= LARGEST
+    if not good:
+        raise InputError(
+            f"{path.name}, line {number}, column {column!r}: expected a number, got {word[:80]!r}; correct or remove the line"
+        )
+    return value
 
 
 def _is_number(word: str) -> bool:
@@ -113,3 +124,25 @@ def _is_number(word: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def write_ctf_table(path: str | Path, table: CtfTable) -> None:
+    """Write fits in the joined form, a line for each micrograph after its name; the score, which is not kept, as 0.
+
+    Raises:
+        InputError: if a name holds white space or looks like a number.
+        StoreError: if it cannot be written.
+    """
+    path = Path(path)
+    bad = [name for name in table.names if name.split() != [name] or name.startswith("#") or _is_number(name)]
+    if bad:
+        raise InputError(f"{path.name}: expected names of micrographs that are one word and no number, got {bad[0]!r}")
+    angles = np.rad2deg(table.defocus_angle)
+    columns = (table.defocus_u, table.defocus_v, angles, table.phase_shift, np.zeros(len(table)), table.fit_resolution)
+    lines = ["# Columns: micrograph; " + ", ".join(COLUMNS)]
+    lines += [
+        f"{name} {number} " + " ".join(f"{value:.10g}" for value in row)
+        for number, (name, row) in enumerate(zip(table.names, zip(*columns, strict=True), strict=True), 1)
+    ]
+    with written_whole(path) as partial:
+        partial.write_text("\n".join([*lines, ""]), encoding="utf-8")

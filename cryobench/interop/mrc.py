@@ -1,26 +1,33 @@
-"""MRC and CCP4 files (MRC2014): maps read whole and put in order, stacks mapped from disk, maps written atomically."""
+"""MRC and CCP4 files (MRC2014) read: maps whole and in order, stacks mapped from disk.
+
+What a header states is held against the size of the file before anything is mapped or allocated: mrcfile, whose header
+layout, modes and byte orders are used here, takes a header at its word.
+"""
 
 from __future__ import annotations
 
-import os
-import tempfile
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
-import mrcfile
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from mrcfile import utils
+from mrcfile.dtypes import HEADER_DTYPE
+from numpy.typing import NDArray
 
 from cryobench.errors import InputError
+from cryobench.interop.compressed import decompressed, is_compressed, most_expanded
+from cryobench.interop.mrc_write import write_map
 
-_HEADER_BYTES = 1024
-_MODES = {0, 1, 2, 3, 4, 6, 12, 16}
+__all__ = ["MapFile", "MapHeader", "Vector", "open_stack", "read_map", "write_map"]
 
 Vector = tuple[float, float, float]
+
+_MODES: Final = {0, 1, 2, 3, 4, 6, 12, 16}
+_REAL: Final = {0, 1, 2, 6, 12}
+_HEADER_BYTES: Final = HEADER_DTYPE.itemsize
+_BYTES_PER_READ: Final = 2**20
 
 
 @dataclass(frozen=True)
@@ -54,26 +61,29 @@ def read_map(path: str | Path) -> MapFile:
     Modes 0, 1, 2, 6 and 12 (8- and 16-bit integers, float32, float16) are read into float32.
 
     Raises:
-        InputError: no such file, no MRC file, a truncated one, complex or RGB data, more than one volume, or values that
-            are not finite.
+        InputError: no such file, no MRC file, a truncated one or one whose header states another size, complex or RGB data,
+            more than one volume, or values that are not finite.
     """
     path = Path(path)
-    with _opened(mrcfile.open, path) as (data, header):
-        if data.ndim != 3:
-            raise InputError(f"expected one three-dimensional map in {path}, got an array of shape {data.shape}")
-        order = tuple(int(header[field]) for field in ("maps", "mapr", "mapc"))
-        order = (3, 2, 1) if order == (0, 0, 0) else order
-        if sorted(order) != [1, 2, 3]:
-            raise InputError(f"expected MAPC, MAPR, MAPS of {path} to be some order of 1, 2, 3, got {order[::-1]}")
-        to_zyx = [order.index(axis) for axis in (3, 2, 1)]
+    header, file = _read_header(path)
+    shape = utils.data_shape_from_header(header)
+    if len(shape) != 3:
+        raise InputError(f"expected one three-dimensional map in {path}, got an array of shape {shape}")
+    order = tuple(int(header[field]) for field in ("maps", "mapr", "mapc"))
+    order = (3, 2, 1) if order == (0, 0, 0) else order
+    if sorted(order) != [1, 2, 3]:
+        raise InputError(f"expected MAPC, MAPR, MAPS of {path} to be some order of 1, 2, 3, got {order[::-1]}")
+    to_zyx = [order.index(axis) for axis in (3, 2, 1)]
+    data = _read_data(path, header, shape) if file.compressed else _map_data(path, header, shape)
+    with np.errstate(over="ignore"):
         volume = np.array(data.transpose(to_zyx), dtype=np.float32, order="C")
-        starts = [float(header[field]) for field in ("nzstart", "nystart", "nxstart")]  # of sections, rows, columns
-        description = MapHeader(
-            voxel_sizes=_voxel_sizes(header),
-            angles=_vector(header.cellb, ("alpha", "beta", "gamma")),
-            start=(starts[to_zyx[2]], starts[to_zyx[1]], starts[to_zyx[0]]),
-            origin=_vector(header.origin, ("x", "y", "z")),
-        )
+    starts = [float(header[field]) for field in ("nzstart", "nystart", "nxstart")]  # of sections, rows, columns
+    description = MapHeader(
+        voxel_sizes=_voxel_sizes(path, header),
+        angles=_vector(path, header, "cellb", ("alpha", "beta", "gamma")),
+        start=(starts[to_zyx[2]], starts[to_zyx[1]], starts[to_zyx[0]]),
+        origin=_vector(path, header, "origin", ("x", "y", "z")),
+    )
     broken = int(np.count_nonzero(~np.isfinite(volume)))
     if broken:
         raise InputError(f"expected finite values in {path}, got {broken} of {volume.size} that are NaN or infinite")
@@ -88,101 +98,133 @@ def open_stack(path: str | Path) -> tuple[NDArray[Any], float]:
         RELION keeps it in the STAR file).
 
     Raises:
-        InputError: no such file, no MRC file, a truncated or compressed one, or not a stack of images.
+        InputError: no such file, no MRC file, a truncated or compressed one, one whose header states another size, or not a
+            stack of images.
     """
     path = Path(path)
-    with _opened(mrcfile.mmap, path) as (data, header):
-        if data.ndim not in (2, 3):
-            raise InputError(f"expected a stack of images in {path}, got an array of shape {data.shape}")
-        x, y, _ = _voxel_sizes(header)
-        if abs(x - y) > 1e-3 * max(x, y):
-            raise InputError(f"expected square pixels in {path}, got {x:g} x {y:g} Å")
-        return data.reshape(-1, *data.shape[-2:]), x
-
-
-def write_map(path: str | Path, volume: ArrayLike, voxel_size: float) -> None:
-    """Write a volume ``(z, y, x)`` as float32 with ``voxel_size`` in angstrom, all of it or nothing.
-
-    The same volume gives the same bytes: the file carries no date.
-
-    Raises:
-        InputError: not three-dimensional, values that are not finite, or a voxel size that is not positive.
-    """
-    path, array = Path(path), np.asarray(volume, dtype=np.float32)
-    if array.ndim != 3 or not np.isfinite(array).all() or not voxel_size > 0:
+    header, file = _read_header(path)
+    if file.compressed:
         raise InputError(
-            f"expected a finite volume (z, y, x) and a voxel size above 0 to write to {path}, "
-            f"got shape {array.shape}, voxel size {voxel_size:g} Å"
+            f"expected a stack that can be mapped from disk, got {path}, which is compressed; decompress it"
         )
-    descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
-    os.close(descriptor)
-    try:
-        with mrcfile.new(partial, overwrite=True) as file:
-            file.set_data(array)
-            file.voxel_size = voxel_size
-            file.header.nlabl = 0
-            file.header.label = b""
-        os.chmod(partial, 0o666 & ~_umask())  # mkstemp makes files that only their owner may read
-        os.replace(partial, path)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
+    shape = utils.data_shape_from_header(header)
+    if len(shape) not in (2, 3):
+        raise InputError(f"expected a stack of images in {path}, got an array of shape {shape}")
+    x, y, _ = _voxel_sizes(path, header)
+    if abs(x - y) > 1e-3 * max(x, y):
+        raise InputError(f"expected square pixels in {path}, got {x:g} x {y:g} Å")
+    return _map_data(path, header, shape).reshape(-1, *shape[-2:]), x
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+class _File(NamedTuple):
+    size: int
+    compressed: bool
 
 
-@contextmanager
-def _opened(opener: Callable[..., Any], path: Path) -> Iterator[tuple[NDArray[Any], Any]]:
-    """Data and header of an MRC file, the headers of older writers forgiven; InputError where there is no data."""
+def _read_header(path: Path) -> tuple[Any, _File]:
+    """The header of an MRC file that can be what it states; those of older writers are forgiven."""
     if not path.is_file():
         raise InputError(f"expected an MRC or CCP4 file at {path}, found no file there")
-    _require_header(path)
-    try:
-        with warnings.catch_warnings():
-            # permissive reading warns of every oddity: a missing 'MAP ' word is normal in older files
-            warnings.simplefilter("ignore", RuntimeWarning)
-            file = opener(path, permissive=True)
-    except (ValueError, OSError, EOFError) as error:
-        raise InputError(f"expected an MRC or CCP4 file, could not read {path}: {error}") from error
-    with file:
-        if file.data is None or file.data.size == 0:
-            n = tuple(int(file.header[field]) for field in ("nz", "ny", "nx"))
-            raise InputError(
-                f"expected an MRC or CCP4 file with data, got a truncated or foreign file: {path} states shape {n} and "
-                f"mode {int(file.header.mode)} in {path.stat().st_size} bytes; copy it again"
-            )
-        if file.data.dtype.kind not in "iuf":
-            raise InputError(
-                f"expected real numbers in {path} (mode 0, 1, 2, 6 or 12), got mode {int(file.header.mode)}"
-            )
-        yield file.data, file.header
+    with path.open("rb") as plain:
+        start = plain.read(_HEADER_BYTES)
+    file = _File(path.stat().st_size, is_compressed(start))
+    if file.compressed:
+        with decompressed(path) as stream:
+            start = stream.read(_HEADER_BYTES)
+    header = _parse_header(path, start, file)
+    _check_sizes(path, header, file)
+    return header, file
 
 
-def _require_header(path: Path) -> None:
-    """Refuse early what has no MRC header: read permissively, text would pass for one that states gigabytes."""
-    with path.open("rb") as file:
-        start = file.read(_HEADER_BYTES)
-    compressed = start[:2] in (b"\x1f\x8b", b"BZ")
-    modes = {int.from_bytes(start[12:16], order) for order in ("little", "big")}
-    if not compressed and (len(start) < _HEADER_BYTES or not modes & _MODES):
+def _parse_header(path: Path, start: bytes, file: _File) -> Any:
+    """Header in the byte order of the machine stamp, or else in the order that gives a known mode."""
+    if len(start) == _HEADER_BYTES:
+        raw = np.frombuffer(start, dtype=HEADER_DTYPE).reshape(()).view(np.recarray)
+        try:
+            stamped = [utils.byte_order_from_machine_stamp(raw.machst)]
+        except ValueError:
+            stamped = []
+        for order in (*stamped, "<", ">"):
+            header = raw.view(raw.dtype.newbyteorder(order))
+            if int(header.mode) in _MODES:
+                return header
+    raise InputError(
+        f"expected an MRC or CCP4 file, got {path} of {file.size} bytes without such a header, so truncated or foreign"
+    )
+
+
+def _check_sizes(path: Path, header: Any, file: _File) -> None:
+    """Refuse a header that cannot be true of its file, before anything is allocated."""
+    columns, rows, sections, mode = (int(header[field]) for field in ("nx", "ny", "nz", "mode"))
+    extended, grid = int(header.nsymbt), int(header.mz)
+    stated = f"shape {(sections, rows, columns)}, mode {mode} and an extended header of {extended} bytes"
+    if mode not in _REAL:
+        raise InputError(f"expected real numbers in {path} (mode 0, 1, 2, 6 or 12), got mode {mode}")
+    if min(columns, rows, sections) < 1 or extended < 0:
+        raise InputError(f"expected sizes above 0 in the header of {path}, got {stated}; copy it again")
+    if utils.spacegroup_is_volume_stack(header.ispg) and (grid < 1 or sections % grid):
+        raise InputError(f"expected nz to be a multiple of mz in the volume stack {path}, got {sections} and {grid}")
+    section = rows * columns * _item_size(mode)
+    expected = _HEADER_BYTES + extended + sections * section
+    if file.compressed:
+        if expected > most_expanded(path):
+            raise InputError(
+                f"expected a map that compresses as density does, got {path}, which states {expected} bytes ({stated}) in "
+                f"{file.size} compressed ones; decompress it if it is true"
+            )
+    elif file.size < expected or file.size >= expected + section:
+        what = "a truncated or foreign file" if file.size < expected else "one that holds more sections than it states"
         raise InputError(
-            f"expected an MRC or CCP4 file, got {path} of {path.stat().st_size} bytes without such a header"
+            f"expected an MRC or CCP4 file of the size it states, got {what}: {path} states {stated}, which is "
+            f"{expected} bytes, in {file.size}; copy it again"
         )
 
 
-def _vector(record: Any, names: tuple[str, str, str]) -> Vector:
-    x, y, z = (float(record[name]) for name in names)
+def _item_size(mode: int) -> int:
+    return int(utils.dtype_from_mode(mode).itemsize)
+
+
+def _read_data(path: Path, header: Any, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Data of a compressed file: as many bytes as stated and no more, in pieces, so that a false size is not allocated."""
+    dtype = utils.data_dtype_from_header(header)
+    wanted = math.prod(shape) * dtype.itemsize
+    data = bytearray()
+    with decompressed(path) as stream:
+        stream.seek(_HEADER_BYTES + int(header.nsymbt))
+        while len(data) < wanted:
+            piece = stream.read(min(_BYTES_PER_READ, wanted - len(data)))
+            if not piece:
+                raise InputError(
+                    f"expected {wanted} bytes of data of shape {shape} in {path}, got a truncated file of {len(data)}; "
+                    f"copy it again"
+                )
+            data += piece
+        if len(stream.read(wanted // shape[0])) == wanted // shape[0]:
+            raise InputError(
+                f"expected data of shape {shape} in {path}, which holds more than it states; copy it again"
+            )
+    return np.frombuffer(data, dtype=dtype).reshape(shape)
+
+
+def _map_data(path: Path, header: Any, shape: tuple[int, ...]) -> NDArray[Any]:
+    offset = _HEADER_BYTES + int(header.nsymbt)
+    return np.memmap(path, dtype=utils.data_dtype_from_header(header), mode="r", offset=offset, shape=shape)
+
+
+def _vector(path: Path, header: Any, field: str, names: tuple[str, str, str]) -> Vector:
+    x, y, z = (float(header[field][name]) for name in names)
+    if not np.isfinite([x, y, z]).all():
+        raise InputError(f"expected numbers in the header field {field} of {path}, got {(x, y, z)}")
     return x, y, z
 
 
-def _voxel_sizes(header: Any) -> Vector:
+def _voxel_sizes(path: Path, header: Any) -> Vector:
     """Cell lengths over intervals to the seven digits a float32 has, 0 where either is missing."""
+    lengths = _vector(path, header, "cella", ("x", "y", "z"))
+    if min(lengths) < 0:
+        raise InputError(f"expected a cell (cella) of 0 Å or more in the header of {path}, got {lengths}")
     x, y, z = (
-        float(f"{float(header.cella[axis]) / float(header[count]):.7g}") if header[count] > 0 else 0.0
-        for axis, count in (("x", "mx"), ("y", "my"), ("z", "mz"))
+        float(f"{length / int(header[count]):.7g}") if header[count] > 0 else 0.0
+        for length, count in zip(lengths, ("mx", "my", "mz"), strict=True)
     )
     return x, y, z

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final, final
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from cryobench.errors import InputError
@@ -71,3 +72,12 @@ class ParticleTable:
                 f"{self.pixel_size[other[0]]:.5g} Å in particle row {other[0] + 1}; import each optics group by itself"
             )
         return first
+
+
+def find_repeated(stack: NDArray[np.object_], index: NDArray[np.int64]) -> tuple[int, int] | None:
+    """The first row whose image was there before, and where; an image in both half-sets would correlate them."""
+    repeated = pd.DataFrame({"stack": stack, "index": index}).duplicated().to_numpy()
+    if not repeated.any():
+        return None
+    row = int(np.argmax(repeated))
+    return row, int(np.argmax((stack == stack[row]) & (index == index[row])))

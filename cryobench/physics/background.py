@@ -15,11 +15,33 @@ import torch
 from torch import Tensor
 
 from cryobench.errors import InputError
+from cryobench.physics.fourier import fourier_crop_images
 from cryobench.physics.grids import half_frequencies, half_shells, radius
 from cryobench.types import Curve, Images
 
 MAXIMUM_RADIUS: Final = 0.45
 """Beyond this fraction of the side, lags of the autocorrelation are left with too few pairs of background pixels."""
+
+FLAT: Final = 1e-6
+"""A background whose standard deviation is below this fraction of the largest grey value is a single grey value."""
+
+
+def outside(box: int, radius_in_pixels: float) -> Tensor:
+    """Which pixels ``(y, x)`` of a square image are background: farther than the radius from the centre.
+
+    Raises:
+        InputError: if the radius leaves too little background.
+    """
+    if not 0 < radius_in_pixels <= MAXIMUM_RADIUS * box:
+        raise _too_large(box, radius_in_pixels)
+    return radius(box, 2, torch.zeros(1)) > radius_in_pixels
+
+
+def _too_large(box: int, radius_in_pixels: float) -> InputError:
+    return InputError(
+        f"expected a particle radius above 0 and at most {MAXIMUM_RADIUS * box:.4g} px ({MAXIMUM_RADIUS:g} of the box of "
+        f"{box} px), with background around it, got {radius_in_pixels:.4g} px; give a smaller radius or a larger box"
+    )
 
 
 @final
@@ -36,17 +58,13 @@ class BackgroundSpectrum:
 
     def __init__(self, box: int, radius_in_pixels: float) -> None:
         self.box, self.count = box, 0
-        self.background = (radius(box, 2, torch.zeros(1)) > radius_in_pixels).float()
+        self.background = outside(box, radius_in_pixels).float()
         self._power = torch.zeros(2 * box, box + 1, dtype=torch.float64)
         self._pairs = self._lagged(self._padded(self.background.double()))
         self._whole = self._lagged(self._padded(torch.ones(box, box, dtype=torch.float64)))
         # in boxes under 20 px or so a lag may be left without any pair below the largest radius too
-        bare = bool(((self._whole > 0.5) & (self._pairs < 0.5)).any())
-        if bare or not 0 < radius_in_pixels <= MAXIMUM_RADIUS * box:
-            raise InputError(
-                f"expected a particle radius above 0 and at most {MAXIMUM_RADIUS * box:.4g} px ({MAXIMUM_RADIUS:g} of the box of "
-                f"{box} px), with background around it, got {radius_in_pixels:.4g} px; give a smaller radius or a larger box"
-            )
+        if bool(((self._whole > 0.5) & (self._pairs < 0.5)).any()):
+            raise _too_large(box, radius_in_pixels)
 
     def _padded(self, images: Images) -> Tensor:
         return torch.fft.rfft2(images, s=(2 * self.box, 2 * self.box)).abs().square()
@@ -79,3 +97,45 @@ class BackgroundSpectrum:
         power = torch.bincount(shells, spectrum.flatten() * weight) / torch.bincount(shells, weight)
         power = torch.cat([power[1:2], power[1:]])[: self.box // 2 + 1]
         return power.clamp(min=1e-3 * float(power.max())).float()
+
+
+@final
+class BackgroundNormalisation:
+    """Images whose background, outside a disc, has the mean 0 and the standard deviation 1, as RELION extracts particles.
+
+    The deviation is that of the images cropped to the working box, so that what is stored has it; the images given back keep
+    their own box.
+
+    Args:
+        box: pixels of the images' side.
+        working: pixels that they will be Fourier-cropped to.
+        radius_in_pixels: of the disc, in pixels of the images.
+        ramp: take off the plane fitted to the background (least squares), not its mean alone.
+
+    Raises:
+        InputError: if the disc leaves too little background.
+    """
+
+    def __init__(self, box: int, working: int, radius_in_pixels: float, *, ramp: bool) -> None:
+        self.working = working
+        mask = outside(box, radius_in_pixels).flatten()
+        self._outside = outside(working, radius_in_pixels * working / box).flatten()
+        coordinates = torch.linspace(-1, 1, box, dtype=torch.float64)
+        y, x = torch.meshgrid(coordinates, coordinates, indexing="ij")
+        basis = torch.stack([torch.ones_like(x), x, y] if ramp else [torch.ones_like(x)]).flatten(1)
+        fit = torch.zeros_like(basis)  # of all pixels, so that none need be gathered: nothing but the background counts
+        fit[:, mask] = torch.linalg.pinv(basis[:, mask].T)
+        self._basis, self._fit = basis.float(), fit.float()
+
+    def __call__(self, images: Images) -> tuple[Images, Tensor]:
+        """Normalised ``(batch, y, x)`` images, and the deviation that each was divided by, 0 where it had none."""
+        # about its mean an image of few large grey values is exact enough in single precision
+        largest = images.abs().amax((-2, -1))
+        centred = (images - images.mean((-2, -1), keepdim=True, dtype=torch.float64)).float().flatten(1)
+        centred = (centred - (centred @ self._fit.T) @ self._basis).reshape(images.shape)
+        background = fourier_crop_images(centred, self.working).flatten(1)[:, self._outside].double()
+        mean, deviation = background.mean(-1), background.std(-1, correction=0)
+        flat = deviation <= FLAT * largest
+        deviation = torch.where(flat, 0.0, deviation).float()
+        scaled = (centred - mean.float()[:, None, None]) / torch.where(flat, 1.0, deviation)[:, None, None]
+        return scaled.to(images), deviation

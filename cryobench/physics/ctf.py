@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 
 import torch
+from jaxtyping import Float
 from scipy import constants
 from torch import Tensor
 
+from cryobench.physics import kernels
+from cryobench.physics.formation import serves
 from cryobench.physics.grids import half_frequencies
 from cryobench.types import Images, Scalars
 
@@ -72,6 +75,36 @@ class ContrastTransfer:
         ``chi = pi lambda df(theta) s^2 - (pi / 2) Cs lambda^3 s^4 + phase_shift`` and
         ``ctf = sin(chi + asin(Q0)) exp(-B s^2 / 4)`` (Rohou & Grigorieff 2015, eq. 2-4, protein bright).
         """
+        if serves(self.defocus_u, *vars(self).values()):
+            transfer = torch.empty(*self.defocus_u.shape, box, box // 2 + 1)
+            coefficients = self.coefficients(box, pixel_size).reshape(-1, 6)
+            kernels.evaluate_transfer(coefficients.numpy(), transfer.view(-1, box, box // 2 + 1).numpy())
+            return transfer
+        return self._evaluate(box, pixel_size)
+
+    def coefficients(self, box: int, pixel_size: float) -> Float[Tensor, "*batch 6"]:
+        """``(xx, xy, yy, q, c, e)`` in double precision, of integer frequencies ``(kx, ky)`` of the box.
+
+        ``(chi + asin(Q0)) / (2 pi) = xx kx^2 + xy kx ky + yy ky^2 + q k^4 + c``; the envelope is ``exp(-e k^2)``.
+        """
+        length = box * pixel_size
+        double = replace(self, **{name: getattr(self, name).detach().double() for name in self.names()})
+        wavelength, angle = electron_wavelength(double.voltage), 2 * double.defocus_angle
+        mean, half_difference = (double.defocus_u + double.defocus_v) / 2, (double.defocus_u - double.defocus_v) / 2
+        scale = wavelength / (2 * length**2)
+        return torch.stack(
+            [
+                scale * (mean + half_difference * angle.cos()),
+                scale * 2 * half_difference * angle.sin(),
+                scale * (mean - half_difference * angle.cos()),
+                -0.25e7 * double.spherical_aberration * wavelength**3 / length**4,
+                (double.phase_shift + torch.asin(double.amplitude_contrast)) / (2 * torch.pi),
+                0.25 * double.b_factor / length**2,
+            ],
+            -1,
+        ).contiguous()
+
+    def _evaluate(self, box: int, pixel_size: float) -> Images:
         kx, ky = half_frequencies(box, self.defocus_u)
         s2 = (kx**2 + ky**2) / (box * pixel_size) ** 2
         # cos(2 (theta - angle)) s^2 without an arctangent

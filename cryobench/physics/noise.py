@@ -1,4 +1,4 @@
-"""Noise images: white, coloured by a measured spectrum, or cut from real patches."""
+"""Noise images: white, coloured by a radial or a two-dimensional spectrum, or cut from real patches."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cryobench.errors import InputError
+from cryobench.physics.fourier import crop_spectra
 from cryobench.physics.grids import half_frequencies, half_shells
-from cryobench.types import Curve, Images
+from cryobench.types import Curve, Images, Plane
 
 
 def radial_power(images: Images, mask: Tensor | None = None) -> Curve:
@@ -32,30 +33,63 @@ def radial_power(images: Images, mask: Tensor | None = None) -> Curve:
     return total / power.new_zeros(box // 2 + 1).index_add(0, shells[kept], weight[kept])
 
 
-def colour(white: Images, power: Curve) -> Images:
-    """White noise of unit variance given the radial ``power`` (shells 0 ... of the same box), linear between shells.
+def colour(white: Images, power: Curve | Plane) -> Images:
+    """White noise of unit variance given a ``power`` spectrum of the same box, periodic at the image's edges.
 
-    Frequencies beyond the last shell take its value.
+    Args:
+        white: ``(*batch, y, x)``.
+        power: radial (shells 0 ..., linear between them, the last one's value beyond), or over the half plane ``(y, x // 2 + 1)``
+            in FFT order.
     """
     return torch.fft.irfft2(torch.fft.rfft2(white) * _amplitude(white, power), s=white.shape[-2:])
 
 
-def whiten(images: Images, power: Curve) -> Images:
-    """The inverse of :func:`colour`: noise of radial spectrum ``power`` becomes white of variance 1."""
+def whiten(images: Images, power: Curve | Plane) -> Images:
+    """The inverse of :func:`colour`: noise of spectrum ``power`` becomes white of variance 1."""
     amplitude = _amplitude(images, power).clamp(min=torch.finfo(images.dtype).tiny ** 0.5)
     return torch.fft.irfft2(torch.fft.rfft2(images) / amplitude, s=images.shape[-2:])
 
 
-def _amplitude(images: Images, power: Curve) -> Tensor:
-    """Square root of a radial ``power`` on the half-space frequencies of ``images``."""
-    box = images.shape[-1]
+def spread_power(power: Curve, box: int) -> Plane:
+    """A radial spectrum on the half plane of a box: linear between shells, the last one's value beyond."""
     if len(power) != box // 2 + 1:
         raise InputError(f"expected a noise spectrum of {box // 2 + 1} shells for a box of {box}, got {len(power)}")
-    kx, ky = half_frequencies(box, images)
+    kx, ky = half_frequencies(box, power)
     radius = (kx**2 + ky**2).sqrt().clamp(max=box // 2)
     lower = radius.floor().long().clamp(max=box // 2 - 1)
-    values = power.to(images)
-    return torch.lerp(values[lower], values[lower + 1], radius - lower).clamp(min=0).sqrt()
+    return torch.lerp(power[lower], power[lower + 1], radius - lower)
+
+
+def crop_power(power: Plane, box: int) -> Float[Tensor, "{box} {box}//2+1"]:
+    """Spectrum of the images that :func:`cryobench.physics.fourier.fourier_crop_images` makes of noise of spectrum ``power``.
+
+    The coefficients of stationary periodic noise are independent, and the crop keeps those of the Nyquist disc, scaled. So
+    ``colour(white, crop_power(power, box))`` of white noise at the small box is equal in distribution to noise coloured at the
+    large box and cropped.
+    """
+    n = power.shape[-2]
+    if box == n:
+        return power
+    # |F|^2 falls by (box / n)^4, and is told per box^2 in place of n^2: by (box / n)^2 in all, as crop_spectra scales F
+    return crop_spectra(torch.complex(power, torch.zeros_like(power)), box).real
+
+
+def mean_power(power: Plane) -> float:
+    """Pixel variance of noise of spectrum ``power``: its mean over all coefficients, Friedel partners counted."""
+    kx, _ = half_frequencies(power.shape[-2], power)
+    weight = torch.where((kx == 0) | (2 * kx == power.shape[-2]), 1.0, 2.0).to(power)
+    return float((power * weight).sum(dtype=torch.float64) / weight.sum(dtype=torch.float64))
+
+
+def _amplitude(images: Images, power: Curve | Plane) -> Tensor:
+    """Square root of a ``power`` on the half-space frequencies of ``images``."""
+    box = images.shape[-1]
+    plane = spread_power(power, box) if power.ndim == 1 else power
+    if plane.shape != (box, box // 2 + 1):
+        raise InputError(
+            f"expected a noise spectrum over {box} x {box // 2 + 1} coefficients for a box of {box}, got {tuple(plane.shape)}"
+        )
+    return plane.to(images).clamp(min=0).sqrt()
 
 
 def turn(patches: Images, turns: Tensor) -> Images:

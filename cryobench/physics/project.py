@@ -10,8 +10,10 @@ from torch import Tensor
 
 from cryobench.conventions import origin
 from cryobench.errors import InputError
-from cryobench.physics.fourier import pad
+from cryobench.physics.formation import Formation, serves
 from cryobench.physics.grids import coordinates, half_frequencies
+from cryobench.physics.linear import apply_linear
+from cryobench.physics.padded import transform_padded, transpose_padded
 from cryobench.types import Images, Rotations, Spectra, Volume
 
 
@@ -55,18 +57,32 @@ def transform_volume(
     image_box = n if image_box is None else image_box
     if image_box > n:
         raise InputError(f"expected an image box of at most the volume's {n} voxels, got {image_box}")
-    padded = padding * n
-    kernel = torch.sinc(coordinates(n, volume) / padded) ** 2
-    corrected = volume / (kernel[:, None, None] * kernel[:, None] * kernel)
-    centred = torch.fft.ifftshift(pad(corrected, padded, 3), dim=(-3, -2, -1))
-    # of an odd box the half-space lacks the last column that the interpolation touches
-    transform = torch.fft.rfftn if padded % 2 == 0 else torch.fft.fftn
-    spectrum = transform(centred, dim=(-3, -2, -1))
     reach = math.ceil(padding * image_box / 2)
-    rows = torch.arange(-reach, reach + 1, device=volume.device) % padded
-    spectrum = spectrum[..., : reach + 1].index_select(0, rows).index_select(1, rows)
     scale = voxel_size * (image_box / n) ** 2
-    return VolumeSpectrum(torch.view_as_real(spectrum * scale).contiguous(), reach, padding)
+    kernel = _gridding(n, padding, volume) / scale
+    values = apply_linear(
+        volume,
+        lambda array: transform_padded(array / kernel, padding * n, reach),
+        lambda table: transpose_padded(table, padding * n, n) / kernel,
+    )
+    return VolumeSpectrum(values, reach, padding)
+
+
+def transpose_transform(spectrum: VolumeSpectrum, box: int, voxel_size: float, image_box: int) -> Volume:
+    """The exact transpose of :func:`transform_volume`: from the values of a spectrum to a volume of ``box`` voxels."""
+    reach, padding = spectrum.reach, spectrum.padding
+    kernel = _gridding(box, padding, spectrum.values) / (voxel_size * (image_box / box) ** 2)
+    return apply_linear(
+        spectrum.values,
+        lambda table: transpose_padded(table, padding * box, box) / kernel,
+        lambda array: transform_padded(array / kernel, padding * box, reach),
+    )
+
+
+def _gridding(n: int, padding: int, like: Tensor) -> Volume:
+    """What trilinear interpolation between the samples of a padded spectrum does to a volume of ``n`` voxels."""
+    kernel = torch.sinc(coordinates(n, like) / (padding * n)) ** 2
+    return kernel[:, None, None] * kernel[:, None] * kernel
 
 
 def slice_spectrum(spectrum: VolumeSpectrum, rotations: Rotations, box: int, oversampling: int = 1) -> Spectra:
@@ -81,10 +97,14 @@ def slice_spectrum(spectrum: VolumeSpectrum, rotations: Rotations, box: int, ove
         box: pixels of the images that the slices belong to, padding included.
         oversampling: how many times larger ``box`` is than the images that the volume spectrum was cut for.
     """
+    batch = rotations.shape[:-2]
+    if serves(spectrum.values, rotations):
+        formation = Formation(spectrum.reach, spectrum.padding / oversampling, box, rotations.reshape(-1, 3, 3))
+        slices = apply_linear(spectrum.values, formation.form_spectra, formation.collect_spectra)
+        return torch.view_as_complex(slices).reshape(*batch, box, box // 2 + 1)
     kx, ky = half_frequencies(box, spectrum.values)
     disc = torch.nonzero((kx**2 + ky**2 < (box / 2) ** 2).flatten()).squeeze(-1)
     frequencies = torch.stack([kx.flatten()[disc], ky.flatten()[disc]]) * (spectrum.padding / oversampling)
-    batch = rotations.shape[:-2]
     # rows 0 and 1 of R are the specimen directions of the image's x and y: R^T (kx, ky, 0)
     points = rotations[..., :2, :].reshape(-1, 2, 3).transpose(1, 2).to(frequencies) @ frequencies
     values = _interpolate(spectrum, points)

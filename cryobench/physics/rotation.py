@@ -36,6 +36,32 @@ def spread_quaternions(count: int) -> NDArray[np.float64]:
     return np.stack([r * np.sin(alpha), r * np.cos(alpha), big_r * np.sin(beta), big_r * np.cos(beta)], -1)
 
 
+def euler_to_quaternion(rot: Scalars, tilt: Scalars, psi: Scalars) -> Quaternions:
+    """Quaternions of our pose ``R = A(rot, tilt, psi)`` from RELION's ZYZ angles in radians, ``(batch,)`` each.
+
+    ``R = Rz(-psi) Ry(-tilt) Rz(-rot)``; the view direction ``R^T z`` has azimuth ``rot`` and polar angle ``tilt``.
+    """
+    plus, minus, half = (rot + psi) / 2, (rot - psi) / 2, tilt / 2
+    return torch.stack(
+        [half.sin() * minus.sin(), -half.sin() * minus.cos(), -half.cos() * plus.sin(), half.cos() * plus.cos()], -1
+    )
+
+
+def multiply_quaternions(a: Quaternions, b: Quaternions) -> Quaternions:
+    """The rotation ``b`` and then ``a``: the product whose matrix is that of ``a`` times that of ``b``."""
+    x, y, z, w = torch.unbind(a, -1)
+    p, q, r, s = torch.unbind(b, -1)
+    return torch.stack(
+        [
+            w * p + x * s + y * r - z * q,
+            w * q - x * r + y * s + z * p,
+            w * r + x * q - y * p + z * s,
+            w * s - x * p - y * q - z * r,
+        ],
+        -1,
+    )
+
+
 def angle_between(a: Rotations, b: Rotations) -> Scalars:
     """Geodesic distance of rotation matrices in radians, exact for small angles: ``2 asin(|a - b|_F / sqrt(8))``."""
     return 2 * torch.asin(((a - b).square().sum((-2, -1)) / 8).sqrt().clamp(max=1))

@@ -25,34 +25,37 @@ COLOURS: Final[dict[str, str]] = {
 """One colour a comparison on the whole page, and told apart by colour-blind readers (Okabe & Ito 2008)."""
 HALF_COLOURS: Final = {1: COLOURS["truth_half1"], 2: COLOURS["truth_half2"]}
 
-_INK, _MUTED, _GRID = "#1b2a3a", "#5b6875", "#e6eaee"
+INK, MUTED, GRID = "#1b2a3a", "#5b6875", "#e6eaee"
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 _SCALE_BARS = (5, 10, 20, 50, 100, 200, 500)
 
 
-def _layout(**extra: Any) -> go.Layout:
-    font = {"family": _FONT, "size": 12, "color": _INK}
+def page_layout(**extra: Any) -> go.Layout:
+    """What every figure of a page shares: fonts, hover labels, no dragging."""
+    font = {"family": _FONT, "size": 12, "color": INK}
     base: dict[str, Any] = {"template": "none", "autosize": True, "font": font, "dragmode": False}
-    base["hoverlabel"] = {"bgcolor": "white", "bordercolor": _GRID, "font": font}
+    base["hoverlabel"] = {"bgcolor": "white", "bordercolor": GRID, "font": font}
     return go.Layout(**base | extra)
 
 
-def _axis(title: str, **extra: Any) -> dict[str, Any]:
+def page_axis(title: str, **extra: Any) -> dict[str, Any]:
+    """An axis with outside ticks and a muted title."""
     base = {
-        "title": {"text": title, "font": {"size": 12, "color": _MUTED}, "standoff": 8},
-        "gridcolor": _GRID,
+        "title": {"text": title, "font": {"size": 12, "color": MUTED}, "standoff": 8},
+        "gridcolor": GRID,
         "linecolor": "#b8c1ca",
         "ticks": "outside",
         "tickcolor": "#b8c1ca",
         "ticklen": 4,
-        "tickfont": {"size": 11, "color": _MUTED},
+        "tickfont": {"size": 11, "color": MUTED},
         "zeroline": False,
         "automargin": True,
     }
     return base | extra
 
 
-def _legend() -> dict[str, Any]:
+def page_legend() -> dict[str, Any]:
+    """A legend in one line above the figure."""
     return {"orientation": "h", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom", "font": {"size": 12}}
 
 
@@ -95,26 +98,26 @@ def fsc_curves(fsc: Mapping[str, Any], resolution: Mapping[str, Any]) -> go.Figu
     for threshold, text in zip(THRESHOLDS, THRESHOLD_KEYS, strict=True):
         figure.add_hline(
             y=threshold,
-            line={"color": _MUTED, "width": 1, "dash": "dash"},
-            annotation={"text": text, "font": {"size": 11, "color": _MUTED}},
+            line={"color": MUTED, "width": 1, "dash": "dash"},
+            annotation={"text": text, "font": {"size": 11, "color": MUTED}},
             annotation_position="top left",
         )
     ticks = frequency_ticks(float(frequency[-1]))
     labels = [f"{format_length(1 / tick)}<br>{tick:.3g}" for tick in ticks]
-    figure.layout = _layout(
+    figure.layout = page_layout(
         margin={"l": 10, "r": 16, "t": 40, "b": 10},
         hovermode="x unified",
-        legend=_legend(),
+        legend=page_legend(),
         shapes=figure.layout.shapes,
         annotations=figure.layout.annotations,
-        xaxis=_axis(
+        xaxis=page_axis(
             "resolution (Å) over spatial frequency (1/Å)",
             range=[0, float(frequency[-1]) * 1.01],
             tickvals=ticks,
             ticktext=labels,
             unifiedhovertitle={"text": "%{x:.4f} 1/Å"},
         ),
-        yaxis=_axis("Fourier shell correlation", range=[lowest - 0.03, 1.03], dtick=0.2, tick0=0),
+        yaxis=page_axis("Fourier shell correlation", range=[lowest - 0.03, 1.03], dtick=0.2, tick0=0),
     )
     return figure
 
@@ -140,7 +143,7 @@ def map_panels(
     figure = _grid([panel for panels in rows.values() for panel in panels], len(columns), voxel_size, limits, columns)
     for i, name in enumerate(rows):
         middle = 1 - (i + 0.5) / len(rows)
-        label = {"size": 12, "color": _INK}
+        label = {"size": 12, "color": INK}
         figure.add_annotation(
             text=name, textangle=-90, x=0, xshift=-6, y=middle, xref="paper", yref="paper",
             xanchor="right", yanchor="middle", showarrow=False, font=label,
@@ -192,9 +195,9 @@ def _grid(
     for axis in figure.select_yaxes():
         axis.scaleanchor = axis.anchor  # square pixels
     figure.update_layout(
-        _layout(coloraxis={"colorscale": "gray", "cmin": limits[0], "cmax": limits[1], "showscale": False})
+        page_layout(coloraxis={"colorscale": "gray", "cmin": limits[0], "cmax": limits[1], "showscale": False})
     )
-    figure.update_annotations(font={"size": 12, "color": _MUTED}, yshift=2)
+    figure.update_annotations(font={"size": 12, "color": MUTED}, yshift=2)
     _add_scale_bar(figure, edge)
     return figure
 
@@ -224,11 +227,11 @@ def history_curve(curves: Mapping[int, tuple[NDArray[np.float64], NDArray[np.flo
         line = {"color": HALF_COLOURS[half], "width": 1.5}
         template = "%{y:.4g} after %{x:.4g} s"
         figure.add_scatter(x=seconds, y=values, name=f"half {half}", mode="lines", line=line, hovertemplate=template)
-    figure.layout = _layout(
+    figure.layout = page_layout(
         margin={"l": 8, "r": 8, "t": 6, "b": 8},
         showlegend=False,
-        xaxis=_axis("seconds", rangemode="tozero", nticks=6),
-        yaxis=_axis("", nticks=5),
+        xaxis=page_axis("seconds", rangemode="tozero", nticks=6),
+        yaxis=page_axis("", nticks=5),
     )
     return figure
 
@@ -255,17 +258,17 @@ def resolution_curves(
         )
     figure.add_hline(
         y=nyquist,
-        line={"color": _MUTED, "width": 1, "dash": "dash"},
-        annotation={"text": f"Nyquist {format_length(nyquist)}", "font": {"size": 11, "color": _MUTED}},
+        line={"color": MUTED, "width": 1, "dash": "dash"},
+        annotation={"text": f"Nyquist {format_length(nyquist)}", "font": {"size": 11, "color": MUTED}},
         annotation_position="bottom left",
     )
     highest = max((v for _, values in curves.values() for v in values if v is not None), default=2 * nyquist)
-    figure.layout = _layout(
+    figure.layout = page_layout(
         margin={"l": 8, "r": 8, "t": 40, "b": 8},
-        legend=_legend(),
+        legend=page_legend(),
         shapes=figure.layout.shapes,
         annotations=figure.layout.annotations,
-        xaxis=_axis("seconds", rangemode="tozero", nticks=6),
-        yaxis=_axis("resolution (Å)", range=[0.8 * nyquist, 1.08 * max(highest, 1.2 * nyquist)], nticks=6),
+        xaxis=page_axis("seconds", rangemode="tozero", nticks=6),
+        yaxis=page_axis("resolution (Å)", range=[0.8 * nyquist, 1.08 * max(highest, 1.2 * nyquist)], nticks=6),
     )
     return figure

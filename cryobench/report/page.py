@@ -35,6 +35,7 @@ from cryobench.report.table import (
     format_size,
     resolution_rows,
 )
+from cryobench.report.views import gather_views
 from cryobench.scenario.files import scenario_options
 
 LARGEST_BOX_SHOWN: Final = 128
@@ -76,13 +77,14 @@ class _Page:
     fsc: Drawing
     maps: list[Drawing]
     images: list[Drawing]
+    views: list[Drawing]
     history: list[Drawing]
     over_time: list[Drawing]
 
     @property
     def drawings(self) -> list[Drawing]:
         """All of them, in the order of the page."""
-        return [self.fsc, *self.maps, *self.images, *self.history, *self.over_time]
+        return [self.fsc, *self.maps, *self.images, *self.views, *self.history, *self.over_time]
 
 
 def write_report(directory: Path) -> Path:
@@ -109,6 +111,7 @@ def write_report(directory: Path) -> Path:
         fsc=Drawing("fsc", "Fourier shell correlation curves", curves, "height: 27rem"),
         maps=list(_draw_maps(maps, result["voxel_size"] * result["box"])),
         images=list(_draw_images(observed, halves)),
+        views=list(_draw_views(observed, truth)),
         history=list(_draw_history(halves)),
         over_time=list(_draw_over_time(result)),
     )
@@ -254,6 +257,12 @@ def _draw_images(observed: xr.Dataset, halves: Halves) -> Iterator[Drawing]:
         scale = pixel_size * values.shape[-1] / box
         grid = figures.image_panels(list(fourier_crop_images(values, box).numpy()), scale)
         yield Drawing(f"images-{name}", title, grid, f"aspect-ratio: 3 / {-(-len(index) // 3)}", title)
+
+
+def _draw_views(observed: xr.Dataset, truth: xr.Dataset | None) -> Iterator[Drawing]:
+    """The view directions of the particles, where they are known, and of the prior that the method assumed."""
+    for number, (title, caption, figure) in enumerate(gather_views(observed, truth)):
+        yield Drawing(f"views-{number}", title, figure, "aspect-ratio: 1.9", caption)
 
 
 def _draw_history(halves: Halves) -> Iterator[Drawing]:

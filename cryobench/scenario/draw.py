@@ -12,17 +12,10 @@ from torch import Tensor
 from cryobench.physics.ctf import ContrastTransfer
 from cryobench.physics.priors import poses_from_normals, shifts_from_uniforms
 from cryobench.physics.rotation import quaternion_to_matrix
+from cryobench.scenario.pairing import choose_patches
 from cryobench.scenario.spec import Scenario
-from cryobench.scenario.streams import generator
+from cryobench.scenario.streams import BLOCK, draw_rows
 from cryobench.types import Quaternions, Shifts
-
-
-def _gather(seed: int, factor: str, start: int, stop: int, normal: bool) -> Tensor:
-    rows = np.empty((stop - start, 4))
-    for row, index in enumerate(range(start, stop)):
-        source = generator(seed, factor, index)
-        rows[row] = source.standard_normal(4) if normal else source.random(4)
-    return torch.as_tensor(rows)
 
 
 @dataclass(frozen=True)
@@ -40,7 +33,14 @@ class Draws:
         return quaternion_to_matrix(self.quaternions)
 
 
-def draw_particles(scenario: Scenario, seed: int, start: int, stop: int, table: ContrastTransfer) -> Draws:
+def draw_particles(
+    scenario: Scenario,
+    seed: int,
+    start: int,
+    stop: int,
+    table: ContrastTransfer,
+    paired: NDArray[np.int32] | None = None,
+) -> Draws:
     """Draw poses, shifts and micrographs of particles ``start ... stop - 1``.
 
     Args:
@@ -49,9 +49,29 @@ def draw_particles(scenario: Scenario, seed: int, start: int, stop: int, table: 
         start: first particle.
         stop: one past the last.
         table: CTF of every micrograph, from :func:`cryobench.scenario.micrographs.draw_micrographs`.
+        paired: micrograph of each noise patch of the data, from :func:`cryobench.scenario.pairing.paired_micrographs`: a particle
+            is on that of its patch. Drawn at random if not given.
     """
-    quaternions = poses_from_normals(scenario.pose.prior(), _gather(seed, "pose", start, stop, normal=True))
-    prior = scenario.shift.prior(scenario.field_of_view)
-    shifts = shifts_from_uniforms(prior, _gather(seed, "shift", start, stop, normal=False))
-    chosen = [int(generator(seed, "micrograph", index).integers(len(table))) for index in range(start, stop)]
-    return Draws(quaternions, shifts, np.array(chosen, dtype=np.int32), table[torch.as_tensor(chosen)])
+    normals = draw_rows(seed, "pose", start, stop, lambda source, n: source.standard_normal((n, 4)))
+    uniforms = draw_rows(seed, "shift", start, stop, lambda source, n: source.random((n, 4)))
+    # bounded integers are drawn a whole block at a time: how many words one takes depends on those before it
+    if paired is None:
+        chosen = draw_rows(
+            seed, "micrograph", start, stop, lambda source, n: source.integers(len(table), size=BLOCK)[:n]
+        )
+    else:
+        chosen = paired[choose_patches(seed, "noise", start, stop, len(paired))]
+    shift_prior = scenario.shift.prior(scenario.field_of_view)
+    return Draws(
+        poses_from_normals(scenario.pose.prior(), torch.as_tensor(normals)),
+        shifts_from_uniforms(shift_prior, torch.as_tensor(uniforms)),
+        chosen.astype(np.int32),
+        table[torch.as_tensor(chosen)],
+    )
+
+
+def draw_states(weights: tuple[float, ...], seed: int, start: int, stop: int) -> NDArray[np.int32]:
+    """Which state of an ensemble each of particles ``start ... stop - 1`` is in: state ``i`` with probability ``weights[i]``."""
+    uniforms = draw_rows(seed, "state", start, stop, lambda source, n: source.random(n))
+    edges = np.cumsum(weights)
+    return np.searchsorted(edges[:-1] / edges[-1], uniforms, side="right").astype(np.int32)

@@ -8,6 +8,7 @@ import re
 import shlex
 import tomllib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, get_args
 
@@ -21,13 +22,27 @@ from cryobench.specimens.catalogue import datasets_root
 KINDS: Final = {
     section: {str(get_args(option.model_fields["kind"].annotation)[0]): option for option in options}
     for section, options in {
-        "pose": [PoseSpec],
+        "pose": get_args(get_args(PoseSpec)[0]),
         "shift": get_args(get_args(ShiftSpec)[0]),
         "ctf": get_args(get_args(CTFSpec)[0]),
         "noise": get_args(get_args(NoiseSpec)[0]),
     }.items()
 }
 """The settings that a part of a scenario may have, by its kind."""
+
+ALTERNATIVES: Final = {
+    "half_width": ("half_width_percent",),
+    "half_width_percent": ("half_width",),
+    "sigma": ("sigma_percent",),
+    "sigma_percent": ("sigma",),
+    "spectrum": ("frequencies", "power"),
+    "frequencies": ("spectrum",),
+    "power": ("spectrum",),
+}
+"""Settings of which one takes the place of others."""
+
+FILE_SETTINGS: Final = ("path", "indices", "mtf", "spectrum")
+"""Settings that name a file."""
 
 
 def scenario_files() -> dict[str, Path]:
@@ -50,9 +65,19 @@ def load_scenario(name: str) -> Scenario:
         raise UnknownName("scenario", name, known)
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # TOML's and UTF-8's errors, numbers and brackets without end
         raise InputError(f"{path}: expected TOML, got {error}") from error
+    _find_beside(table, path.parent)
     return parse_scenario({"name": path.stem, **table}, str(path))
+
+
+def _find_beside(table: dict[str, Any], directory: Path) -> None:
+    """Make the files that a scenario names, and that lie beside it, absolute; others stay relative to where one works."""
+    for key, value in table.items():
+        if isinstance(value, dict):
+            _find_beside(value, directory)
+        elif key in FILE_SETTINGS and isinstance(value, str) and (directory / value).is_file():
+            table[key] = str((directory / value).resolve())
 
 
 def adapt_scenario(
@@ -75,10 +100,10 @@ def adapt_scenario(
         box: working box, pixels.
         particles: how many.
         snr_db: at the native pixel.
-        ctf_table: results of a CTF fit, whose rows replace the CTF distribution; optics stay.
+        ctf_table: results of a CTF fit, whose rows replace the CTF distribution; optics stay where the table states none.
         noise: stack of real background patches, in place of the scenario's noise; the SNR stays.
         noise_indices: text file of those patches of the stack to use.
-        settings: any other, as ``"shift.half_width_percent=5"``; the value is TOML, or else text. A new ``kind`` keeps those
+        settings: any other, as ``"shift.half_width_percent=5"``; the value is TOML, JSON or else text. A new ``kind`` keeps those
             settings of its part that it knows.
 
     Raises:
@@ -105,14 +130,14 @@ def adapt_scenario(
 
 
 def _setting(text: str) -> tuple[str, Any]:
-    """``key=value`` with the value as TOML has it, or else as text."""
+    """``key=value`` with the value as TOML or JSON has it, or else as text."""
     key, equals, value = text.partition("=")
     if not equals or not re.fullmatch(r"[a-z_]+(\.[a-z_]+)*", key):
         raise InputError(f"expected --set KEY=VALUE such as --set noise.snr_db=-10, got {text!r}")
-    try:
-        return key, tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        return key, value
+    for read in (lambda text: tomllib.loads(f"value = {text}")["value"], json.loads):
+        with suppress(ValueError):  # of which the errors of both are kinds
+            return key, read(value)
+    return key, value
 
 
 def _kinds_first(setting: tuple[str, Any]) -> bool:
@@ -134,6 +159,8 @@ def _change(table: dict[str, Any], key: str, value: Any) -> None:
     if last == "kind" and value != table.get("kind") and value in (known := KINDS.get(path[-1], {})):
         for name in [name for name in table if name not in known[value].model_fields]:
             del table[name]
+    for other in ALTERNATIVES.get(last, ()):
+        table.pop(other, None)
     table[last] = value
 
 

@@ -1,26 +1,27 @@
-"""Clean images of a scenario's particles, and the signal power that its SNR is measured against."""
+"""Clean images of a scenario's particles, a block at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import Executor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from functools import cached_property
+from typing import TypeAlias
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cryobench.physics.ctf import ContrastTransfer
-from cryobench.physics.fourier import fourier_crop_images
+from cryobench.physics.detector import DetectorTransfer
+from cryobench.physics.fourier import fourier_crop_images, transform_images
 from cryobench.physics.imaging import ImagingOperator
 from cryobench.physics.project import VolumeSpectrum, transform_volume
-from cryobench.scenario.draw import draw_particles
-from cryobench.scenario.micrographs import draw_micrographs
+from cryobench.scenario.draw import Draws, draw_particles, draw_states
+from cryobench.scenario.micrographs import detector_of, draw_micrographs
+from cryobench.scenario.pairing import paired_micrographs
 from cryobench.scenario.spec import Scenario
-
-BLOCK: Final = 64
-"""Images computed together, aligned to the absolute particle index: FFTs differ in the last bits between batch shapes."""
-TAIL_SAMPLE: Final = 256
-"""Particles whose native images measure the signal power beyond the working Nyquist frequency."""
+from cryobench.types import Images, Spectra
 
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Called with (stage, done, total)."""
@@ -28,68 +29,101 @@ Progress: TypeAlias = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Imager:
-    """Clean images of a scenario's particles, a block at a time."""
+    """Clean images of a scenario's particles. Make one with :meth:`prepare`.
+
+    Attributes:
+        scenario: what is simulated.
+        seed: of every draw.
+        volumes: one density for each state of the specimen, at the native voxel.
+        weights: share of the particles in each state.
+        table: CTF of every micrograph.
+        detector: its transfer function, or None.
+        paired: micrograph of each noise patch, where particles are on those of their patches; else None.
+    """
 
     scenario: Scenario
     seed: int
+    volumes: tuple[Tensor, ...]
+    weights: tuple[float, ...]
     table: ContrastTransfer
-    native: VolumeSpectrum
-    working: VolumeSpectrum
+    detector: DetectorTransfer | None
+    paired: NDArray[np.int32] | None = None
 
     @classmethod
-    def prepare(cls, scenario: Scenario, seed: int, volume: Tensor) -> Imager:
-        """Transform the native volume once for native and once for working images."""
-        spec = scenario.image
-        native = transform_volume(volume, spec.native_pixel_size)
-        # padded slices wrap differently at every box, so that working images must be cropped from native ones
-        working = native if spec.slicing == "padded" else transform_volume(volume, spec.native_pixel_size, spec.box)
-        return cls(scenario, seed, draw_micrographs(scenario.ctf, seed), native, working)
+    def prepare(
+        cls, scenario: Scenario, seed: int, volumes: Sequence[Tensor], weights: Sequence[float] = (1.0,)
+    ) -> Imager:
+        """Draw the micrographs that the particles are on."""
+        table = draw_micrographs(scenario.ctf, seed)
+        detector = detector_of(scenario.ctf, scenario.image.native_pixel_size)
+        return cls(scenario, seed, tuple(volumes), tuple(weights), table, detector, paired_micrographs(scenario))
 
-    def clean(self, start: int, stop: int, native: bool = False) -> Tensor:
-        """Clean images of particles ``start ... stop - 1`` at the working box, or at the native one."""
+    @cached_property
+    def native(self) -> list[VolumeSpectrum]:
+        """Spectra that native images are sliced from, one a state."""
+        return [transform_volume(volume, self.scenario.image.native_pixel_size) for volume in self.volumes]
+
+    @cached_property
+    def working(self) -> list[VolumeSpectrum]:
+        """Spectra that working images are sliced from, one a state."""
         spec = self.scenario.image
-        draws = draw_particles(self.scenario, self.seed, start, stop, self.table)
-        at_native = native or spec.slicing == "padded"
-        operator = ImagingOperator(
-            spec.native_box,
-            spec.native_pixel_size,
-            draws.rotations.float(),
-            draws.shifts.float(),
-            draws.ctf,
-            image_box=spec.native_box if at_native else spec.box,
-            slicing=spec.slicing,
-        )
-        images = operator.image(self.native if at_native else self.working)
+        if self._through_native:
+            return self.native
+        return [transform_volume(volume, spec.native_pixel_size, spec.box) for volume in self.volumes]
+
+    @property
+    def _through_native(self) -> bool:
+        # padded slices wrap differently at every box, so that working images must be cropped from native ones
+        return self.scenario.image.slicing == "padded" or self.scenario.image.box == self.scenario.image.native_box
+
+    def draws(self, start: int, stop: int) -> Draws:
+        """Poses, shifts, micrographs and CTFs of particles ``start ... stop - 1``."""
+        return draw_particles(self.scenario, self.seed, start, stop, self.table, self.paired)
+
+    def states(self, start: int, stop: int) -> NDArray[np.int32]:
+        """Which state each of particles ``start ... stop - 1`` is in."""
+        return draw_states(self.weights, self.seed, start, stop)
+
+    def clean(self, start: int, stop: int, native: bool = False) -> Images:
+        """Clean images of particles ``start ... stop - 1`` at the working box, or at the native one. Shape ``(n, y, x)``.
+
+        The last bits depend on the span: ask for whole :func:`cryobench.scenario.streams.blocks`.
+        """
+        spec = self.scenario.image
+        at_native = native or self._through_native
+        images = self._each_state(start, stop, at_native, lambda operator, spectrum: operator.image(spectrum))
         return images if native else fourier_crop_images(images, spec.box)
 
+    def spectra(self, start: int, stop: int, native: bool) -> Spectra:
+        """Half-space spectra of the clean images, without going through the images where nothing is cropped."""
+        if self.scenario.image.slicing == "padded":
+            return transform_images(self.clean(start, stop, native))
+        return self._each_state(start, stop, native, lambda operator, spectrum: operator.spectra(spectrum))
 
-def blocks(start: int, stop: int) -> list[tuple[int, int]]:
-    """Particles ``start ... stop - 1`` in blocks of :data:`BLOCK`, as (first, one past the last)."""
-    return [(first, min(first + BLOCK, stop)) for first in range(start, stop, BLOCK)]
+    def _each_state(
+        self, start: int, stop: int, native: bool, form: Callable[[ImagingOperator, VolumeSpectrum], Tensor]
+    ) -> Tensor:
+        """What ``form`` makes of each particle and the spectrum of its own state."""
+        draws, spectra = self.draws(start, stop), self.native if native else self.working
+        if len(spectra) == 1:
+            return form(self._operator(draws, slice(None), native), spectra[0])
+        states = self.states(start, stop)
+        parts, places = [], []
+        for state in np.unique(states):
+            chosen = torch.as_tensor(np.flatnonzero(states == state))
+            parts.append(form(self._operator(draws, chosen, native), spectra[state]))
+            places.append(chosen)
+        return torch.cat(parts)[torch.cat(places).argsort()]
 
-
-def measure_signal(imager: Imager, pool: Executor, on_progress: Progress) -> tuple[float, float]:
-    """Variance over all pixels of all clean images: at the native box and at the working box.
-
-    In-band power and mean are summed over every particle at the working box; the power beyond the working Nyquist
-    frequency, a small part, is measured on the native images of the first :data:`TAIL_SAMPLE` particles.
-    """
-    particles = imager.scenario.particles
-
-    def moments(block: tuple[int, int]) -> tuple[float, float]:
-        images = imager.clean(*block).double()
-        return float(images.mean((-2, -1)).sum()), float(images.square().mean((-2, -1)).sum())
-
-    def tail(block: tuple[int, int]) -> float:
-        images = imager.clean(*block, native=True)
-        cropped = fourier_crop_images(images, imager.scenario.image.box)
-        return float((images.double().square().mean((-2, -1)) - cropped.double().square().mean((-2, -1))).sum())
-
-    total_mean = total_square = 0.0
-    for done, (mean, square) in enumerate(pool.map(moments, blocks(0, particles))):
-        total_mean, total_square = total_mean + mean, total_square + square
-        on_progress("measure signal", min((done + 1) * BLOCK, particles), particles)
-    sample = min(TAIL_SAMPLE, particles)
-    beyond = sum(pool.map(tail, blocks(0, sample))) / sample
-    working = total_square / particles - (total_mean / particles) ** 2
-    return working + beyond, working
+    def _operator(self, draws: Draws, chosen: Tensor | slice, native: bool) -> ImagingOperator:
+        spec = self.scenario.image
+        return ImagingOperator(
+            spec.native_box,
+            spec.native_pixel_size,
+            draws.rotations[chosen].float(),
+            draws.shifts[chosen].float(),
+            draws.ctf[chosen],
+            image_box=spec.native_box if native else spec.box,
+            slicing=spec.slicing,
+            detector=self.detector,
+        )

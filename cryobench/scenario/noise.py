@@ -1,32 +1,34 @@
-"""Where a dataset's noise comes from: white, or real patches in disjoint pools, each filled by a generator where it is small."""
+"""Where a dataset's noise comes from: a spectrum, or real patches in disjoint pools, or a generator fitted to them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from cryobench.errors import InputError
-from cryobench.interop.mrc import open_stack
+from cryobench.noise.fit import fit_noise
+from cryobench.noise.model import GaussianModel, ModelKind, find_spectrum, radial_model, read_model
+from cryobench.noise.patches import Patches, independent_patches, read_patches
 from cryobench.physics.fourier import fourier_crop_images
-from cryobench.physics.grids import half_frequencies
-from cryobench.physics.noise import colour, cut, radial_power, turn, whiten
-from cryobench.scenario.noise_spec import ColouredNoise, NoiseSpec, PatchNoise, WhiteNoise
+from cryobench.physics.noise import colour, crop_power, cut, mean_power, radial_power, spread_power, turn, whiten
+from cryobench.scenario.noise_spec import ColouredNoise, FittedNoise, PatchNoise, WhiteNoise
+from cryobench.scenario.pairing import POOLS, choose_patches, micrograph_numbers, paired_rows
 from cryobench.scenario.spec import Scenario
-from cryobench.scenario.streams import generator
-from cryobench.types import Curve, Images
+from cryobench.scenario.streams import BLOCK, draw_rows
+from cryobench.types import Curve, Images, Plane
 
-POOLS: Final = ("noise", "pool-1", "pool-2")
-"""The data's own pool, and one for the method in each half."""
 ENOUGH_PATCHES: Final = 64
-OVERLAP_DEVIATIONS: Final = 6.0
-"""Two patches share noise where their whitened cross-correlation peaks above this many standard deviations, ``1 / side``;
-over all shifts of a 192 px patch chance alone reaches about 5."""
+HALF_TURNS: Final = (0, 2)
+_TOLD: Final[dict[ModelKind, str]] = {
+    "radial": "radial spectrum",
+    "spectrum2d": "two-dimensional spectrum",
+    "covariance": "covariance by lag",
+}
 
 
 @final
@@ -36,148 +38,190 @@ class NoiseSource:
 
     Attributes:
         box: native, pixels.
-        power: radial power spectrum of the generator; None for white noise.
+        power: spectrum of the generator: radial, over the half plane of the box, or over that of a larger box that images are cut
+            from; None for white noise.
         patches: real patches of at least ``box`` pixels; None where the generator makes all.
+        micrograph: ``(patch,)`` numbers of the patches' micrographs, -1 where it is not known.
+        turns: quarter turns that patches are drawn in: all, and mirrored; or half turns alone, which keep the rings of an
+            astigmatic CTF.
     """
 
     box: int
-    power: Curve | None = None
-    patches: Tensor | None = None
+    power: Curve | Plane | None = None
+    patches: Images | None = None
+    micrograph: NDArray[np.int32] | None = None
+    turns: tuple[int, ...] = tuple(range(8))
 
-    def draw(self, seed: int, factor: str, start: int, stop: int) -> Images:
-        """Noise images ``start ... stop - 1`` of a factor of the seed, shape ``(n, box, box)``."""
-        sources = [generator(seed, factor, index) for index in range(start, stop)]
+    @property
+    def periodic(self) -> bool:
+        """Whether images are periodic Gaussian noise, whose Fourier coefficients are independent."""
+        return self.patches is None and (self.power is None or self.power.ndim == 1 or len(self.power) == self.box)
+
+    def draw(self, seed: int, factor: str, start: int, stop: int, box: int | None = None) -> Images:
+        """Noise images ``start ... stop - 1`` of a factor of the seed.
+
+        Args:
+            seed: of the dataset.
+            factor: a name of :data:`POOLS`.
+            start: first image.
+            stop: one past the last.
+            box: of the images, pixels over the same field of view: Fourier-cropped from the native ones, or, where these are
+                :attr:`periodic`, drawn as they are distributed, which is the same and many times faster. Native if not given.
+
+        Returns:
+            ``(stop - start, box, box)``.
+        """
+        size = self.box if box is None else box
         if self.patches is not None:
-            limit = self.patches.shape[-1] - self.box + 1
-            choices = np.array(
-                [[s.integers(len(self.patches)), *s.integers(limit, size=2), s.integers(8)] for s in sources]
-            )
-            windows = cut(self.patches[choices[:, 0]], self.box, torch.as_tensor(choices[:, 1:3]))
-            return turn(windows, torch.as_tensor(choices[:, 3]))
-        white = np.stack([s.standard_normal((self.box, self.box), dtype=np.float32) for s in sources])
-        return torch.as_tensor(white) if self.power is None else colour(torch.as_tensor(white), self.power)
+            return fourier_crop_images(self._cut(self.patches, seed, factor, start, stop), size)
+        if self.periodic:
+            white, power = _white(seed, factor, start, stop, size), self._plane(size)
+            return white if power is None else colour(white, power)
+        assert self.power is not None
+        fields = colour(_white(seed, factor, start, stop, len(self.power)), self.power)
+        return fourier_crop_images(fields[:, : self.box, : self.box], size)
+
+    def variance(self, box: int) -> float | None:
+        """Expected pixel variance of images at ``box``, where it follows from a spectrum; None where it is to be measured."""
+        if not self.periodic:
+            return None
+        power = self._plane(box)
+        return 1.0 if power is None else mean_power(power)
+
+    def micrographs(self, seed: int, factor: str, start: int, stop: int) -> NDArray[np.int32]:
+        """Number of the micrograph that each of these images comes from, -1 where it is generated."""
+        if self.patches is None or self.micrograph is None:
+            return np.full(stop - start, -1, np.int32)
+        return self.micrograph[choose_patches(seed, factor, start, stop, len(self.patches))]
+
+    def _plane(self, box: int) -> Plane | None:
+        """Spectrum at ``box``; None where it is white of unit variance."""
+        if self.power is None:
+            return None if box == self.box else crop_power(torch.ones(self.box, self.box // 2 + 1), box)
+        return crop_power(spread_power(self.power, self.box) if self.power.ndim == 1 else self.power, box)
+
+    def _cut(self, patches: Images, seed: int, factor: str, start: int, stop: int) -> Images:
+        limit = patches.shape[-1] - self.box + 1
+
+        def choose(source: np.random.Generator, n: int) -> NDArray[np.int64]:
+            # a whole block at a time: how many words a bounded integer takes depends on those before it
+            which = source.integers(len(patches), size=BLOCK)  # first, as choose_patches draws it alone
+            corners = source.integers(limit, size=(BLOCK, 2))
+            turned = np.array(self.turns)[source.integers(len(self.turns), size=BLOCK)]
+            return np.column_stack([which, corners, turned])[:n]
+
+        choices = draw_rows(seed, factor, start, stop, choose)
+        windows = cut(patches[choices[:, 0]], self.box, torch.as_tensor(choices[:, 1:3]))
+        return turn(windows, torch.as_tensor(choices[:, 3]))
+
+
+def _white(seed: int, factor: str, start: int, stop: int, box: int) -> Images:
+    def draw(source: np.random.Generator, n: int) -> NDArray[np.float32]:
+        return source.standard_normal((n, box, box), dtype=np.float32)
+
+    return torch.as_tensor(draw_rows(seed, factor, start, stop, draw))
 
 
 def noise_sources(scenario: Scenario) -> tuple[dict[str, NoiseSource], str]:
-    """One source for each of :data:`POOLS`, and a sentence for the report on where its noise comes from."""
-    spec: NoiseSpec = scenario.noise
-    box = scenario.image.native_box
+    """One source for each of :data:`POOLS`, and a sentence for the report on where its noise comes from.
+
+    Raises:
+        InputError: if a file is not what the settings need, or too few patches are independent.
+        UnknownName: if there is no spectrum of that name.
+    """
+    spec, apart = scenario.noise, "data and method draw from independent streams."
     match spec:
         case WhiteNoise():
-            return dict.fromkeys(
-                POOLS, NoiseSource(box)
-            ), "White Gaussian noise; data and method draw from independent streams."
+            source = NoiseSource(scenario.image.native_box)
+            return dict.fromkeys(POOLS, source), f"White Gaussian noise; {apart}"
+        case ColouredNoise(spectrum=None):
+            model = radial_model(spec.frequencies or [], spec.power or [], {})
+            return _gaussian(model, scenario, f"Gaussian noise of the scenario's spectrum; {apart}")
         case ColouredNoise():
-            shells = np.arange(box // 2 + 1) / scenario.field_of_view
-            source = _generator(box, np.interp(shells, spec.frequencies, spec.power))
-            note = "Gaussian noise of the scenario's spectrum; data and method draw from independent streams."
-            return dict.fromkeys(POOLS, source), note
+            model = find_spectrum(str(spec.spectrum))
+            measured = f", measured on {model.provenance['patches']} patches" if "patches" in model.provenance else ""
+            note = f"Gaussian noise of the radial spectrum {Path(str(spec.spectrum)).name}{measured}; {apart}"
+            return _gaussian(model, scenario, note)
+        case FittedNoise():
+            model = read_model(spec.path)
+            count = model.provenance.get("patches", "an unknown number of")
+            note = (
+                f"Gaussian noise of a {_TOLD[model.kind]} fitted to {count} patches ({Path(spec.path).name}); {apart}"
+            )
+            return _gaussian(model, scenario, f"{note} What the patches hold beyond it is not in the data.")
         case PatchNoise():
-            return _patch_sources(spec, box, scenario.image.native_pixel_size)
+            return _patch_sources(spec, scenario)
 
 
-def _patch_sources(spec: PatchNoise, box: int, pixel_size: float) -> tuple[dict[str, NoiseSource], str]:
-    patches = load_patches(spec, box, pixel_size)
-    kept = independent_patches(patches)
-    found, patches = len(patches), patches[kept]
-    if spec.whiten:
-        patches = whiten(patches, radial_power(patches))
-    if len(patches) < 2 * len(POOLS):
-        raise InputError(
-            f"{spec.path}: expected at least {2 * len(POOLS)} patches that do not overlap, for {len(POOLS)} disjoint pools, "
-            f"found {len(patches)} among {found}"
-        )
-    sources, sizes = {}, []
-    for number, name in enumerate(POOLS):
-        pool = patches[number :: len(POOLS)]
-        sizes.append(len(pool))
-        sources[name] = _fill(pool, box)
-    note = (
-        f"Real patches ({Path(spec.path).name}): {found} taken from the stack, {len(patches)} of them independent, "
-        f"in disjoint pools of {sizes[0]} (data), {sizes[1]} (method, half 1) and {sizes[2]} (method, half 2)."
-    )
-    if min(sizes) < ENOUGH_PATCHES:
+def _gaussian(model: GaussianModel, scenario: Scenario, note: str) -> tuple[dict[str, NoiseSource], str]:
+    box, pixel_size = scenario.image.native_box, scenario.image.native_pixel_size
+    if model.highest_frequency < 0.5 / pixel_size * (1 - 1e-3):
         note += (
-            f" With fewer than {ENOUGH_PATCHES} patches a pool is filled by a generator: Gaussian noise with the radial power "
-            "spectrum measured on that pool's own patches. What the patches hold beyond their spectrum is not in the data."
+            f" The spectrum is known up to {model.highest_frequency:.3g} 1/Å and taken as constant from there to the native "
+            f"pixel's {0.5 / pixel_size:.3g} 1/Å."
         )
-    return sources, note
+    return dict.fromkeys(POOLS, NoiseSource(box, power=model.power(box, pixel_size))), note
 
 
-def _fill(pool: Tensor, box: int) -> NoiseSource:
+def _patch_sources(spec: PatchNoise, scenario: Scenario) -> tuple[dict[str, NoiseSource], str]:
+    box, count = scenario.image.native_box, len(POOLS)
+    found = read_patches(spec.path, indices=spec.indices, pixel_size=spec.pixel_size, protein=spec.protein)
+    found = found.resampled(scenario.image.native_pixel_size, box)
+    patches = found if found.apart else found.take(independent_patches(found.images))
+    independent = len(patches)
+    if spec.pair:
+        patches = patches.take(np.flatnonzero(paired_rows(patches.names, patches.micrograph, scenario.ctf) >= 0))
+    if len(patches) < 2 * count:
+        which = "that do not overlap, of micrographs with a CTF," if spec.pair else "that do not overlap,"
+        raise InputError(
+            f"{spec.path}: expected at least {2 * count} patches {which} for {count} disjoint pools, found {len(patches)} "
+            f"among {len(found)}; extract more, or draw from a model that `cryobench noise fit` makes of them"
+        )
+    if spec.whiten:
+        patches = replace(patches, images=whiten(patches.images, radial_power(patches.images)))
+    pools = [patches.take(slice(number, None, count)) for number in range(count)]
+    sizes = [len(pool) for pool in pools]
+    if spec.pair and min(sizes) < ENOUGH_PATCHES:
+        raise InputError(
+            f"{spec.path}: expected at least {ENOUGH_PATCHES} patches in each of {count} pools to pair particles with, got "
+            f"{min(sizes)}: the generator that fills a smaller pool has no micrograph; extract more, or leave noise.pair out"
+        )
+    numbers = np.append(micrograph_numbers(patches.names, scenario.ctf)[0], np.int32(-1))  # the last stands for unknown
+    turns = HALF_TURNS if spec.pair else tuple(range(8))
+    sources = {name: _fill(spec, pool, box, numbers, turns) for name, pool in zip(POOLS, pools, strict=True)}
+    return sources, _describe(spec, len(found), independent, patches, sizes)
+
+
+def _fill(spec: PatchNoise, pool: Patches, box: int, numbers: NDArray[np.int32], turns: tuple[int, ...]) -> NoiseSource:
     """A source from a pool: its patches where there are enough, else the generator fitted to them."""
     if len(pool) >= ENOUGH_PATCHES:
-        return NoiseSource(box, patches=pool)
-    measured = radial_power(pool)
-    measured[0] = measured[1]  # each patch lost its mean
-    # the same spatial frequencies are other shells in a box of another size
-    shells = np.arange(box // 2 + 1) * (pool.shape[-1] / box)
-    return _generator(box, np.interp(shells, np.arange(len(measured)), measured.numpy()))
+        return NoiseSource(box, patches=pool.images, micrograph=numbers[pool.micrograph], turns=turns)
+    return NoiseSource(box, power=fit_noise(pool, spec.generator).power(box, pool.pixel_size))
 
 
-def _generator(box: int, power: NDArray[np.float64]) -> NoiseSource:
-    """Gaussian noise of unit variance with a radial spectrum given per shell."""
-    curve = torch.as_tensor(power, dtype=torch.float32)
-    return NoiseSource(box, power=curve / _variance(curve, box))
-
-
-def _variance(power: Curve, box: int) -> float:
-    """Pixel variance of noise coloured by ``power``: the mean of the spectrum over all coefficients."""
-    kx, ky = half_frequencies(box, power)
-    radius = (kx**2 + ky**2).sqrt().clamp(max=box // 2).numpy()
-    values = np.interp(radius, np.arange(len(power)), power.numpy())
-    weight = np.where((kx.numpy() == 0) | (2 * kx.numpy() == box), 1.0, 2.0)
-    return float((values * weight).sum() / weight.sum())
-
-
-def load_patches(spec: PatchNoise, box: int, pixel_size: float) -> Tensor:
-    """Patches at the native pixel, protein bright, zero mean and unit variance over the stack. Shape ``(n, m, m)``, m >= box."""
-    stack, header_pixel = open_stack(Path(spec.path))
-    source_pixel = spec.pixel_size or header_pixel
-    if not source_pixel:
-        raise InputError(f"{spec.path}: the header states no pixel size; give noise.pixel_size in angstrom")
-    side = stack.shape[-1]
-    size = round(side * source_pixel / pixel_size)
-    if stack.shape[-2] != side or size > side or size < box:
-        raise InputError(
-            f"{spec.path}: expected square patches of at least {box * pixel_size:.0f} Å with pixels of at most {pixel_size} Å, "
-            f"got {stack.shape[-2]} x {side} px of {source_pixel} Å"
+def _describe(spec: PatchNoise, found: int, independent: int, patches: Patches, sizes: list[int]) -> str:
+    """Where the noise comes from, and what so few patches limit."""
+    micrographs = len(set(patches.micrograph.tolist()) - {-1})
+    of = f" of {micrographs} micrographs" if micrographs else ""
+    note = (
+        f"Real patches ({Path(spec.path).name}): {found} taken{of}, {independent} of them independent, in disjoint pools of "
+        f"{sizes[0]} (data), {sizes[1]} (method, half 1) and {sizes[2]} (method, half 2)."
+    )
+    if spec.pair:
+        note += (
+            f" A particle has the CTF of its patch's micrograph; {len(patches)} patches are of micrographs with one."
         )
-    sign = -1.0 if spec.protein == "dark" else 1.0
-    chosen = _listed(Path(spec.indices), len(stack)) if spec.indices else list(range(len(stack)))
-    images = torch.stack([torch.as_tensor(np.array(stack[index], dtype=np.float32)) for index in chosen]) * sign
-    images = images - images.mean((-2, -1), keepdim=True)
-    # a crop to an odd number of pixels is still centred; the field of view changes by less than half a pixel
-    images = fourier_crop_images(images, size)
-    return images / images.std()
-
-
-def _listed(path: Path, count: int) -> list[int]:
-    """Indices in a text file, one a line or space apart; those of patches beyond this stack are left out."""
-    try:
-        indices = sorted({int(word) for word in path.read_text(encoding="utf-8").split()})
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: expected a text file of patch indices from 0, got {error}") from error
-    inside = [index for index in indices if 0 <= index < count]
-    if not inside:
-        raise InputError(f"{path}: expected indices below {count}, the patches of the stack, got {indices[:3]} ...")
-    return inside
-
-
-def independent_patches(patches: Images) -> list[int]:
-    """Indices of patches that pairwise share no noise: greedy, by the peak of the whitened cross-correlation at any shift."""
-    spectra = torch.fft.rfft2(patches)
-    side = patches.shape[-1]
-    # flatten the mean spectrum, so that colour common to all patches does not raise the correlation of strangers
-    spectra = spectra / spectra.abs().square().mean(0).clamp(min=1e-12).sqrt()
-    energy = torch.fft.irfft2(spectra, s=(side, side)).square().sum((-2, -1)).sqrt()
-    bound = OVERLAP_DEVIATIONS / side
-    kept: list[int] = []
-    for index in range(len(patches)):
-        if kept:
-            cross = torch.fft.irfft2(spectra[kept] * spectra[index].conj(), s=(side, side))
-            peaks = cross.abs().amax((-2, -1)) / (energy[kept] * energy[index])
-            if bool((peaks > bound).any()):
-                continue
-        kept.append(index)
-    return kept
+    if spec.whiten:
+        note += " The patches' radial spectrum was divided out."
+    if min(sizes) >= ENOUGH_PATCHES:
+        return (
+            f"{note} Images are windows of patches, turned: with more images than patches the same noise comes back, and "
+            f"averages over the data do not fall below what {sizes[0]} patches leave."
+        )
+    pixels = min(sizes) * patches.box**2
+    return (
+        f"{note} With fewer than {ENOUGH_PATCHES} patches a pool is filled by a generator: Gaussian noise of the "
+        f"{_TOLD[spec.generator]} measured on that pool's own patches. So few give its total power to {(2 / pixels) ** 0.5:.1%}, "
+        f"that of the lowest shell to {(2 / (8 * min(sizes))) ** 0.5:.0%}. What the patches hold beyond that (skewness, a "
+        "micrograph's own rings, defects) is not in the data."
+    )

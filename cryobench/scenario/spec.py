@@ -10,7 +10,7 @@ from cryobench.errors import InputError
 from cryobench.scenario.ctf_spec import CTFSpec, UniformCTF
 from cryobench.scenario.model import Model, Positive
 from cryobench.scenario.noise_spec import NoiseSpec
-from cryobench.scenario.pose_spec import NoShift, PoseSpec, ShiftSpec
+from cryobench.scenario.pose_spec import NoShift, PoseSpec, ShiftSpec, UniformPose
 
 
 class ImageSpec(Model):
@@ -24,6 +24,9 @@ class ImageSpec(Model):
     slicing: Literal["image", "padded"] = Field(
         "image",
         description="'image': projections wrap at the box's edge; 'padded': nothing wraps, several times slower",
+    )
+    dtype: Literal["float32", "float16"] = Field(
+        "float32", description="what images are stored as; float16 halves the store and rounds by 1 in 4,800 of the rms"
     )
 
     @model_validator(mode="after")
@@ -51,10 +54,10 @@ class Scenario(Model):
 
     name: str
     description: str = ""
-    specimen: str = Field("phantom", description="a name of the catalogue, pdb:ID, emdb:ID or a path")
+    specimen: str = Field("phantom", description="name, pdb:ID, emdb:ID or path, options after commas, several with +")
     particles: int = Field(20000, ge=2)
     image: ImageSpec = ImageSpec()
-    pose: PoseSpec = PoseSpec()
+    pose: PoseSpec = UniformPose()
     shift: ShiftSpec = NoShift()
     ctf: CTFSpec = UniformCTF()
     noise: NoiseSpec
@@ -86,7 +89,16 @@ def explain(error: ValidationError) -> str:
     """A validation error in one line: which field, what was expected, what came."""
     parts = []
     for item in error.errors():
-        field = ".".join(str(part) for part in item["loc"]) or "the whole"
-        got = "" if item["type"] == "missing" else f", got {item['input']!r}"
+        field = ".".join(str(part)[:80] for part in item["loc"]) or "the whole"
+        got = "" if item["type"] == "missing" else f", got {_shown(item['input'])}"
         parts.append(f"{field}: {item['msg'].removeprefix('Value error, ')}{got if 'got' not in item['msg'] else ''}")
     return "; ".join(parts)
+
+
+def _shown(value: object) -> str:
+    """A value as a message shows it; Python does not print integers of thousands of digits."""
+    try:
+        shown = repr(value)
+    except ValueError:
+        shown = f"a {type(value).__name__} too long to print"
+    return shown if len(shown) <= 200 else f"{shown[:200]}..."

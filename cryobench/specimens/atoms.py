@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import gemmi
 import numpy as np
@@ -16,13 +17,16 @@ from cryobench.physics.symmetry import symmetry_rotations
 from cryobench.specimens.base import Specimen
 from cryobench.specimens.frame import find_frame
 from cryobench.specimens.gaussians import GaussianMixture
+from cryobench.specimens.render import sample_points
+from cryobench.specimens.resample import resample
+from cryobench.specimens.scattering import Scattering, scatter
+from cryobench.specimens.structure import Atoms, list_atoms, read_structure
 from cryobench.types import Volume
 
 DEFAULT_RESOLUTION = 2.5
 """Angstrom; what the CryoGAN authors gave molmap for their synthetic beta-galactosidase. It is the same for every grid, so that
 densities of one specimen on different grids are Fourier crops of each other."""
 
-_WIDTH_PER_RESOLUTION = 0.225
 _FEWEST_COMMON_RESIDUES = 10
 _COMMON_FRACTION = 0.8
 
@@ -31,20 +35,27 @@ Points = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class AtomicModel(Specimen):
-    """The atoms of a PDB or mmCIF file (gzipped or not), each a Gaussian, by the rule of UCSF Chimera's ``molmap``.
+    """The atoms of a PDB or mmCIF file (gzipped or not), each a sum of Gaussians.
 
-    Each atom weighs its atomic number times its occupancy and is blurred by a Gaussian of standard deviation 0.225 times the
-    resolution, which makes the density electrons per cubic angstrom. Temperature factors are not used. The first model and its
-    first biological assembly are taken where the file states one. Waters and hydrogens are left out (hydrogens so that models
-    with and without them agree), ligands and ions stay. The centre of mass is put on the origin and the axes of ``symmetry``,
-    found by superposing the chains that are alike, on the grid's axes; without symmetry the deposited orientation stays.
+    By which of two rules atoms become density, see :func:`cryobench.specimens.scattering.scatter`. The first model and its first
+    biological assembly are taken where the file states one. Waters and hydrogens are left out (hydrogens so that models with and
+    without them agree), ligands and ions stay, alternative locations count by their occupancies. There is no solvent around or
+    inside. The centre of mass is put on the origin and the axes of ``symmetry``, found by superposing the chains that are
+    alike, on the grid's axes; without symmetry the deposited orientation stays.
 
     Attributes:
         name: what the catalogue calls it.
         path: the file.
         symmetry: point group of the assembly.
-        resolution: angstrom.
+        resolution: angstrom, of the Gaussian of 0.225 x resolution that blurs every atom; 0 for none.
         description: one line for people.
+        scattering: ``"molmap"`` (electrons per cubic angstrom) or ``"electron"`` (volts).
+        b_factors: whether each atom's B-factor blurs it besides.
+        centred: whether the centre of mass is put on the origin; without symmetry the file's own origin may stay there, so that
+            several models keep their places to one another.
+        voxel_size: where given, the density is what averaging leaves: sampled on voxels of this size in angstrom, averaged over
+            cubes of ``average`` voxels, then brought onto any other grid by its Fourier transform.
+        average: edge of those cubes.
     """
 
     name: str
@@ -52,57 +63,90 @@ class AtomicModel(Specimen):
     symmetry: str = "C1"
     resolution: float = DEFAULT_RESOLUTION
     description: str = "atomic model"
+    scattering: Scattering = "molmap"
+    b_factors: bool = False
+    centred: bool = True
+    voxel_size: float | None = None
+    average: int = 1
 
     def __post_init__(self) -> None:
-        if not self.resolution > 0:
+        if not self.resolution >= 0 or (self.resolution == 0 and self.scattering == "molmap" and not self.b_factors):
             raise InputError(f"expected a resolution above 0 Å for {self.name}, got {self.resolution:g}")
+        if self.voxel_size is None and self.average != 1:
+            raise InputError(f"expected a voxel_size with average={self.average} for {self.name}; state it")
+        if not self.centred and self.symmetry != "C1":
+            raise InputError(
+                f"expected the centre of mass on the origin where {self.name} has symmetry {self.symmetry}"
+            )
 
     def density(self, box: int, voxel_size: float) -> Volume:
-        """Electrons per cubic angstrom; see :meth:`cryobench.specimens.base.Specimen.density`."""
-        return self.mixture.density(box, voxel_size)
+        """Electrons per cubic angstrom, or volts; see :meth:`cryobench.specimens.base.Specimen.density`."""
+        if self.voxel_size is None:
+            return self.mixture.density(box, voxel_size)
+        self.mixture.require_fit(box, voxel_size)
+        coarse = self.voxel_size * self.average
+        m = self.mixture
+        margin = 2 * (m.support_radius + 3 * float(np.max(m.width))) / coarse
+        fine = sample_points(m.centres, m.weights, m.width, int(np.ceil(margin)) + 2, coarse, self.average)
+        return resample(fine.numpy(), (coarse,) * 3, box, voxel_size, 0.5 / max(coarse, voxel_size))
+
+    def facts(self) -> list[tuple[str, str]]:
+        """What was read from the file, and how it becomes density."""
+        atoms = self._read.atoms
+        blur = [f"a Gaussian of 0.225 x {self.resolution:g} Å"] if self.resolution else []
+        blur += ["its B-factor"] if self.b_factors else []
+        rule = {
+            "molmap": f"molmap: atomic number, blurred by {' and '.join(blur)}",
+            "electron": f"electron scattering factors, blurred by {' and '.join(blur) or 'nothing else'}",
+        }[self.scattering]
+        total = self.mixture.weights.sum()
+        units = {
+            "molmap": f"electrons per Å^3; {total:,.0f} electrons in all",
+            "electron": f"volts; {total:.4g} V Å^3 in all",
+        }[self.scattering]
+        averaged = (
+            f"; sampled at {self.voxel_size:g} Å, averaged over {self.average}^3 voxels" if self.voxel_size else ""
+        )
+        b = atoms.b_factors
+        return [
+            ("file", str(self.path)),
+            ("assembly", self._read.assembly),
+            (
+                "atoms",
+                f"{len(atoms.elements):,}, {atoms.mass / 1000:,.0f} kDa without hydrogens; "
+                f"{atoms.left_out:,} waters and hydrogens left out; "
+                f"B-factors {b.min():.0f} to {b.max():.0f}, median {np.median(b):.0f} Å^2",
+            ),
+            ("extent", self.mixture.describe_extent()),
+            ("density", f"{rule}{averaged}"),
+            ("units", units),
+        ]
 
     @cached_property
     def mixture(self) -> GaussianMixture:
-        """One Gaussian an atom, centred and oriented; its projections are known in closed form."""
-        structure = read_structure(self.path)
-        atoms = [
-            (*atom.pos.tolist(), atom.element.atomic_number * atom.occ)
-            for chain in structure[0]
-            for residue in chain
-            if not residue.is_water()
-            for atom in residue
-            if not atom.is_hydrogen() and atom.occ > 0
-        ]
-        if not atoms:
-            raise InputError(f"expected atoms in {self.path}, got none but waters and hydrogens")
-        table = np.asarray(atoms)
-        centres, weights = table[:, :3], table[:, 3]
-        centres = centres - weights @ centres / weights.sum()
+        """The Gaussians, centred and oriented; its projections are known in closed form."""
+        _, atoms, structure = self._read
+        weights = atoms.elements * atoms.occupancies
         try:
+            mixture = scatter(atoms, self.scattering, self.resolution, self.b_factors)
             frame = _symmetry_frame(structure, self.symmetry)
         except InputError as error:
             raise InputError(f"{self.path}: {error}") from error
-        return GaussianMixture(centres @ frame.T, weights, _WIDTH_PER_RESOLUTION * self.resolution)
+        centre = weights @ atoms.positions / weights.sum() if self.centred else np.zeros(3)
+        return GaussianMixture((mixture.centres - centre) @ frame.T, mixture.weights, mixture.width)
+
+    @cached_property
+    def _read(self) -> _Read:
+        structure, assembly = read_structure(self.path)
+        return _Read(assembly, list_atoms(structure, self.path), structure)
 
 
-def read_structure(path: Path) -> gemmi.Structure:
-    """The first biological assembly of a PDB or mmCIF file, or its first model where none is stated.
+class _Read(NamedTuple):
+    """What was read: which assembly, its atoms, and the structure they came from."""
 
-    Raises:
-        InputError: the file is missing or is no such file.
-    """
-    if not path.is_file():
-        raise InputError(f"expected an atomic model at {path}, found no file there")
-    try:
-        structure = gemmi.read_structure(str(path))
-    except (RuntimeError, ValueError, OSError, EOFError, IndexError) as error:
-        raise InputError(f"expected a PDB or mmCIF file, could not read {path}: {error}") from error
-    if len(structure) == 0:
-        raise InputError(f"expected an atomic model in {path}, found no atoms")
-    structure.setup_entities()
-    if structure.assemblies:
-        structure.transform_to_assembly(structure.assemblies[0].name, gemmi.HowToNameCopiedChain.AddNumber)
-    return structure
+    assembly: str
+    atoms: Atoms
+    structure: gemmi.Structure
 
 
 def _symmetry_frame(structure: gemmi.Structure, symmetry: str) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""What every specimen can do: say its name and symmetry, and give its density on any grid."""
+"""What every specimen can do: say its name and symmetry, give its density on any grid, and tell what it is."""
 
 from __future__ import annotations
 
@@ -30,4 +30,12 @@ class Specimen(ABC):
 
         Raises:
             InputError: the specimen does not fit into the field of view.
+        """
+
+    @abstractmethod
+    def facts(self) -> list[tuple[str, str]]:
+        """What ``specimen show`` tells besides name, symmetry and description: pairs of a heading and a line.
+
+        Raises:
+            InputError: the specimen's file cannot be read.
         """

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import cryobench
 from cryobench.errors import InputError, UnknownName
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from cryobench.specimens.base import Specimen
 
 _ARCHIVES = {archive.prefix: archive for archive in (PDB, EMDB)}
+_SOURCES = {"phantom": "embedded", "path": "embedded", "pdb": "PDB {0}", "emdb": "EMD-{0}"}
 _MODEL_SUFFIXES = (".pdb", ".ent", ".cif", ".mmcif")
 _MAP_SUFFIXES = (".mrc", ".map", ".ccp4")
 
@@ -43,58 +45,112 @@ def read_catalogue() -> dict[str, Entry]:
     return {name: Entry(**fields) for name, fields in table.items()}
 
 
-def names() -> dict[str, str]:
-    """Names of the catalogue's specimens and what they are."""
-    return {name: entry.description for name, entry in read_catalogue().items()}
+def list_specimens() -> list[tuple[str, str, str, str]]:
+    """Name, symmetry, source and description of the catalogue's specimens, for people."""
+    return [
+        (name, entry.symmetry, _SOURCES[entry.source].format(entry.accession), entry.description)
+        for name, entry in read_catalogue().items()
+    ]
 
 
-def find(
-    spec: str, *, symmetry: str | None = None, resolution: float | None = None, voxel_size: float | None = None
-) -> Specimen:
+def describe_options(spec: str) -> list[tuple[str, str, str]]:
+    """Name, default and meaning of the options that the specimen ``spec`` has; none for an ensemble of several."""
+    from cryobench.specimens import options
+
+    if _form(spec) != "one":
+        return []
+    entry, _ = _look_up(options.split_options(spec)[0])
+    return options.describe_options(options.KINDS[entry.source])
+
+
+def find(spec: str, **options: str | float | bool) -> Specimen:
     """The specimen that ``spec`` names.
 
     Args:
-        spec: a name of the catalogue, ``pdb:ID``, ``emdb:ID``, or the path of a .pdb, .cif, .mrc or .map file (or .gz of it).
-        symmetry: point group; the catalogue's, or C1, where not given.
-        resolution: of the density of an atomic model, angstrom; 2.5 where not given.
-        voxel_size: of a map, angstrom; its header's where not given.
+        spec: a name of the catalogue, ``pdb:ID``, ``emdb:ID``, or the path of a .pdb, .cif, .mrc or .map file (or .gz of it), any
+            of them with options after commas, ``pdb:5A1A,scattering=electron,b_factors=yes``; several of them as an ensemble,
+            ``0.3 * A + 0.7 * B``; or the path of a .toml file that lists the states of one.
+        options: as in ``spec``, in place of its own; see :mod:`cryobench.specimens.options`. None for an ensemble.
 
     Raises:
-        UnknownName: no such name.
-        InputError: no such file or entry, or an option that means nothing for this specimen.
+        UnknownName: no such name, or an option that means nothing for this specimen.
+        InputError: no such file or entry, or an option's value is not what was asked for.
     """
-    entry, name = _look_up(spec)
-    chosen_symmetry = symmetry or entry.symmetry
-    given = {"resolution": resolution, "voxel_size": voxel_size}
-    meaningful = {"pdb": {"resolution"}, "emdb": {"voxel_size"}}.get(entry.source, set())
-    for option, value in given.items():
-        if value is not None and option not in meaningful:
-            raise InputError(f"expected no {option} for specimen {spec!r}, got {value:g}; leave it out")
+    form = _form(spec)
+    if form == "one":
+        return _find_one(spec, options)
+    if options:
+        raise InputError(
+            f"expected no options for the ensemble {spec!r}, got {', '.join(options)}; give them to its states"
+        )
+    from cryobench.specimens.ensemble import mix
 
-    if entry.source == "phantom":
-        from cryobench.specimens.phantom import Phantom
+    if form == "sum":
+        from cryobench.specimens.options import split_shares
 
-        if chosen_symmetry != entry.symmetry:
-            raise InputError(
-                f"expected symmetry {entry.symmetry} for the phantom, got {chosen_symmetry!r}; leave it out"
-            )
-        return Phantom(name=name, description=entry.description)
+        return mix(spec, [(find(part), weight) for part, weight in split_shares(spec)])
+    from cryobench.specimens.ensemble_file import read_ensemble_file
+
+    states, description, symmetry = read_ensemble_file(Path(spec).expanduser())
+    return mix(Path(spec).name, [(_find_one(state, {}), weight) for state, weight in states], description, symmetry)
+
+
+def files_of(spec: str) -> list[Path]:
+    """Files that ``spec`` names by their path, those that it lists in a file included; not those of archives."""
+    form = _form(spec)
+    if form == "sum":
+        from cryobench.specimens.options import split_shares
+
+        return [path for part, _ in split_shares(spec) for path in files_of(part)]
+    if form == "file":
+        from cryobench.specimens.ensemble_file import read_ensemble_file
+
+        listed = Path(spec).expanduser()
+        return [listed, *(path for state, _ in read_ensemble_file(listed)[0] for path in files_of(state))]
+    from cryobench.specimens.options import split_options
+
+    entry, _ = _look_up(split_options(spec)[0])
+    return [Path(entry.file)] if entry.accession is None and entry.file else []
+
+
+def _form(spec: str) -> Literal["one", "sum", "file"]:
+    """Whether ``spec`` is one specimen, a sum of several, or a file that lists several."""
+    is_file = Path(spec).expanduser().is_file()
+    if " + " in spec and not is_file:
+        return "sum"
+    return "file" if Path(spec).suffix == ".toml" else "one"
+
+
+def _find_one(spec: str, given: Mapping[str, str | float | bool]) -> Specimen:
+    """One specimen, its options checked."""
+    from cryobench.specimens.options import KINDS, ModelOptions, parse_options, split_options
+
+    spec_name, stated = split_options(spec)
+    entry, name = _look_up(spec_name)
+    options = parse_options(KINDS[entry.source], spec, {**stated, **given})
+    if stated:
+        name = ",".join([name, *(f"{key}={value}" for key, value in stated.items())])
+    if entry.source in ("phantom", "path"):
+        from cryobench.specimens.phantom import make_phantom
+
+        return make_phantom(spec_name, entry.description, **options.model_dump())
     from cryobench.physics.symmetry import symmetry_rotations
 
-    symmetry_rotations(chosen_symmetry)  # refuses what is no point group
+    settings = options.model_dump()
+    settings["symmetry"] = settings["symmetry"] or entry.symmetry
+    symmetry_rotations(settings["symmetry"])  # refuses what is no point group
     path = (
         Path(entry.file or "")
         if entry.accession is None
         else locate(_ARCHIVES[entry.source], entry.accession, entry.file)
     )
-    if entry.source == "pdb":
-        from cryobench.specimens.atoms import DEFAULT_RESOLUTION, AtomicModel
+    if isinstance(options, ModelOptions):
+        from cryobench.specimens.atoms import AtomicModel
 
-        chosen = DEFAULT_RESOLUTION if resolution is None else resolution
-        return AtomicModel(name, path, chosen_symmetry, chosen, entry.description)
+        return AtomicModel(name=name, path=path, description=entry.description, **settings)
     from cryobench.specimens.maps import DensityMap
 
-    return DensityMap(name, path, chosen_symmetry, voxel_size, entry.description)
+    return DensityMap(name=name, path=path, description=entry.description, **settings)
 
 
 def _look_up(spec: str) -> tuple[Entry, str]:

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import hashlib
 import os
 import re
+import struct
 import tempfile
 import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from cryobench.errors import InputError
 
-DATA_VARIABLE = "CRYOBENCH_DATA"
-_TIMEOUT_SECONDS = 30
+DATA_VARIABLE: Final = "CRYOBENCH_DATA"
+"""Environment variable that names the directory of data files."""
+OFFLINE_VARIABLE: Final = "CRYOBENCH_OFFLINE"
+"""Environment variable that forbids downloads where it is set to anything but 0."""
+
 _CHUNK = 1 << 20
+_MAP_HEADER_BYTES = 1024
+_BYTES_OF_MODE = {0: 1, 1: 2, 2: 4, 6: 2, 12: 2}
+_UNPACKED_RATIO = 64
 
 
 @dataclass(frozen=True)
@@ -29,7 +40,8 @@ class Archive:
         names: file names to look for, ``{0}`` standing for the accession.
         url: address of an entry below the base address.
         base_url: of the archive; the environment variable ``base_url_variable`` names a mirror.
-        magic: what the unpacked file holds at ``magic_offset``.
+        largest: bytes of a packed file; what unpacks to more than 64 times as many is refused too.
+        check: given the first bytes of the unpacked file, its length and the accession, raises ValueError if it is not the entry.
     """
 
     prefix: str
@@ -39,8 +51,28 @@ class Archive:
     url: str
     base_url: str
     base_url_variable: str
-    magic: bytes
-    magic_offset: int
+    largest: int
+    check: Callable[[bytes, int, str], None]
+
+
+def _check_model(head: bytes, _length: int, accession: str) -> None:
+    """An mmCIF file names its entry first."""
+    if head.split(b"\n")[0].strip().lower() != f"data_{accession}".encode():
+        raise ValueError(f"expected an mmCIF file that begins with data_{accession.upper()}, got {head[:24]!r}")
+
+
+def _check_map(head: bytes, length: int, _accession: str) -> None:
+    """A CCP4 map has its word at byte 208, and as many bytes as its header states."""
+    if len(head) < _MAP_HEADER_BYTES or head[208:212] != b"MAP ":
+        raise ValueError(f"expected b'MAP ' at byte 208 of the unpacked file, got {head[:24]!r} …")
+    order = ">" if head[212:213] == b"\x11" else "<"
+    nx, ny, nz, mode = struct.unpack(f"{order}4i", head[:16])
+    (extended,) = struct.unpack(f"{order}i", head[92:96])
+    stated = _MAP_HEADER_BYTES + extended + nx * ny * nz * _BYTES_OF_MODE.get(mode, 0)
+    if min(nx, ny, nz) < 1 or mode not in _BYTES_OF_MODE or stated != length:
+        raise ValueError(
+            f"expected {stated:,} bytes as the header states ({nx} x {ny} x {nz} voxels, mode {mode}), got {length:,}"
+        )
 
 
 PDB = Archive(
@@ -51,8 +83,8 @@ PDB = Archive(
     url="{0}.cif.gz",
     base_url="https://files.rcsb.org/download",
     base_url_variable="CRYOBENCH_PDB_URL",
-    magic=b"data_",
-    magic_offset=0,
+    largest=1 << 29,
+    check=_check_model,
 )
 EMDB = Archive(
     prefix="emdb",
@@ -62,8 +94,8 @@ EMDB = Archive(
     url="EMD-{0}/map/emd_{0}.map.gz",
     base_url="https://files.wwpdb.org/pub/emdb/structures",
     base_url_variable="CRYOBENCH_EMDB_URL",
-    magic=b"MAP ",
-    magic_offset=208,
+    largest=1 << 33,
+    check=_check_map,
 )
 
 
@@ -103,7 +135,11 @@ def locate(archive: Archive, accession: str, file: str | None = None) -> Path:
     destination = _cache() / names[0]
     url = f"{base.rstrip('/')}/{archive.url.format(accession)}"
     try:
-        _download(url, destination, archive)
+        if os.environ.get(OFFLINE_VARIABLE, "0") != "0":
+            raise OSError(f"{OFFLINE_VARIABLE} forbids it")
+        with _alone(destination.parent):
+            if not destination.is_file():
+                _download(url, destination, archive, accession)
     except (OSError, ValueError) as error:
         expected = f"${DATA_VARIABLE}/{file or names[0]} ({DATA_VARIABLE} is {data_directory or 'not set'})"
         raise InputError(
@@ -120,33 +156,43 @@ def _cache() -> Path:
     return Path(pooch.os_cache("cryobench"))
 
 
-def _download(url: str, destination: Path, archive: Archive) -> None:
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Wait until no other process downloads into ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _download(url: str, destination: Path, archive: Archive, accession: str) -> None:
     """Download to a scratch directory, check, then move into place; OSError or ValueError where any of it fails."""
     import pooch
 
-    destination.parent.mkdir(parents=True, exist_ok=True)
+    from cryobench.specimens.download import ResumableDownload
+
     pooch.get_logger().setLevel("WARNING")
+    downloader = ResumableDownload(destination.with_name(f".{destination.name}.partial"), archive.largest)
     with tempfile.TemporaryDirectory(dir=destination.parent, prefix=".download-") as scratch:
-        downloader = pooch.HTTPDownloader(timeout=_TIMEOUT_SECONDS)
         fetched = pooch.retrieve(url, known_hash=None, fname="entry.gz", path=scratch, downloader=downloader)
-        _check(Path(fetched), archive)
+        _check(Path(fetched), archive, accession)
         os.replace(fetched, destination)
 
 
-def _check(path: Path, archive: Archive) -> None:
+def _check(path: Path, archive: Archive, accession: str) -> None:
     """Unpack a gzipped file to its end (which checks its own checksum) and look at what it begins with."""
-    begins = archive.magic_offset + len(archive.magic)
+    size = path.stat().st_size
     try:
         with gzip.open(path) as file:
-            head = file.read(begins)
-            while file.read(_CHUNK):
-                pass
+            head = file.read(_MAP_HEADER_BYTES)
+            length = len(head)
+            while chunk := file.read(_CHUNK):
+                length += len(chunk)
+                if length > _UNPACKED_RATIO * archive.largest:
+                    raise ValueError(f"got {size:,} bytes that unpack to more than {length:,}")
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ValueError(f"got a damaged or truncated file of {path.stat().st_size} bytes ({error})") from error
-    if head[archive.magic_offset :] != archive.magic:
-        raise ValueError(
-            f"expected {archive.magic!r} at byte {archive.magic_offset} of the unpacked file, got {head[-16:]!r}"
-        )
+        raise ValueError(f"got a damaged or truncated file of {size:,} bytes ({error})") from error
+    archive.check(head, length, accession)
 
 
 def _verify(path: Path) -> Path:

@@ -1,161 +1,158 @@
-"""The embedded specimen: a procedural, protein-like molecule with D2 symmetry, about the size of beta-galactosidase.
+"""The embedded specimens: procedural, protein-like molecules that need no data.
 
-One subunit is a chain of 1,020 residues, folded element by element (helix, strand, loop) into five touching spherical domains and
-repeated by D2. Each residue is two Gaussians, backbone and side chain, so density and projections are known in closed form.
+A subunit is a chain of residues, folded element by element (helix, strand, loop) into touching spherical domains and repeated
+by the point group. Each residue is two Gaussians, backbone and side chain, so density and projections are known in closed form.
+The constants come from random searches; kept was what has a rotationally averaged power near a real molecule's. "Power over"
+below is that ratio at every shell from 39 to 7.33 Å on voxels of 1.274 Å, one scale free, the real molecule rendered at 2.5 Å
+resolution. No density goes below -6e-4 of its highest value, from the Nyquist cut alone. ``tests/specimens/test_phantom.py``
+and ``test_phantoms.py`` hold all this.
 
-The constants come from a random search: domain centres by walks of 26-31 Å steps inside an ellipsoid of 84 x 60 x 42 Å,
-clear of their own D2 copies; seeds; domain radii of 17-19 Å; the costs of crowding and confinement. Kept was one whose power is
-near that of PDB 5A1A (at 2.5 Å resolution), with subunits in contact and no ellipsoid like it. Measured on 184 voxels of 1.274 Å:
+``phantom``: D2, beta-galactosidase's size, 1,020 residues a subunit in five domains, whose centres were walks of 26-31 Å steps
+inside an ellipsoid of 84 x 60 x 42 Å, clear of their own D2 copies; subunits are in contact and no ellipsoid is like it.
 
-- rotationally averaged power over 5A1A's, one scale free, is 0.60 to 1.72 at every shell from 39 to 7.33 Å (0.75 to 1.2 below);
-- the ellipsoid nearest to it, solid or hollow with a soft edge, reaches FSC 0.5 at 54 Å (48 Å for 5A1A), a Gaussian blob 66 Å;
-- the tetramer spans 179 x 116 x 84 Å (5A1A: 181 x 136 x 92 Å) and has a support radius of 96 Å;
-- the lowest value is -4e-4 of the highest, from the Nyquist cut alone.
+- Power over PDB 5A1A's is 0.60 to 1.72 (0.75 to 1.2 below).
+- The ellipsoid nearest to it, solid or hollow with a soft edge, reaches FSC 0.5 at 54 Å (48 Å for 5A1A), a Gaussian blob 66 Å.
+- The tetramer spans 179 x 116 x 84 Å (5A1A: 181 x 136 x 92 Å) and has a support radius of 96 Å.
 
-``tests/specimens/test_phantom.py`` holds these.
+``phantom-c1``: no symmetry, of CXCR4's mass (400 residues, 21,200 electrons), 68 x 48 x 87 Å, support radius 57 Å. Power over
+PDB 8ZPM's is 0.69 to 1.42.
+
+``phantom-o``: O, 24 subunits of 174 residues in a hollow shell, as apoferritin, 116 Å wide, support radius 73 Å, nothing
+nearer to the centre than 32 Å (PDB 6Z6U: 124 Å wide, nothing nearer than 37 Å). Power over 6Z6U's is 0.53 to 3.03, the excess
+from 26 to 15 Å: the real shell is thinner and made of aligned helices.
+
+``phantom-ribosome``: no symmetry, 2 MDa of RNA helices and protein globules (:mod:`cryobench.specimens.packing`), 249 x 213 x
+234 Å, support radius 149 Å. Power over 5A1A's is 0.52 to 1.56. Over that of an E. coli 70S map (65 voxels of 5 Å), with one
+scale and one B-factor free, it is 0.22 to 5.5 from 54 to 11 Å, the excess near 22 Å, where that map is weak: 5A1A's own power is
+0.30 to 3.9 of the map's.
+
+``phantom-path``: an ensemble of a body of four domains and an arm of two that swings about a hinge by 60 degrees; 1,224
+residues, all within 85 Å of the origin. Power of a state over 5A1A's is 0.56 to 1.70. Of eight states, on voxels of 1.274 Å,
+neighbours correlate by 0.89, the first and the last by 0.72.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
-from typing import NamedTuple
+from functools import cache, partial
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.spatial import cKDTree
+from scipy.spatial.transform import Rotation
 
+from cryobench.errors import UnknownName
 from cryobench.physics.symmetry import symmetry_rotations
 from cryobench.specimens.base import Specimen
+from cryobench.specimens.ensemble import mix
+from cryobench.specimens.fold import BACKBONE, SIDE_CHAIN, fold_chain
 from cryobench.specimens.gaussians import GaussianMixture
+from cryobench.specimens.packing import pack_ribosome
 from cryobench.types import Volume
 
-_SEED = 289
-_DOMAIN_CENTRES = ((23, 18, 11), (53, 13, 3), (9, 11, -12), (3, 37, 14), (66, 8, -23))
-_DOMAIN_RADIUS = 17.0
-_RESIDUES_PER_DOMAIN = 204
 _WIDTH = 1.5
 """Standard deviation of every Gaussian, Å: about the largest, so the smoothest on a 1.274 Å grid, with 5A1A's power at 7.3 Å."""
-_BACKBONE, _SIDE_CHAIN = 27.0, 26.0  # electrons: N, CA, C, O and an average side chain without hydrogens
-
-_CANDIDATES = 48
-_CONTACT = 5.5  # beads nearer than this repel, Å
-_CONFINEMENT = 0.01  # cost per Å^2 outside the domain, where a full overlap costs 1
-_HELIX_SHARE = 0.55
-
-Points = NDArray[np.float64]
 
 
-class _Shape(NamedTuple):
-    """A regular stretch of chain: rise along and turn about its axis per residue, radii of backbone and side chain, lengths."""
+@cache
+def _fold(
+    group: str,
+    seed: int,
+    centres: tuple[tuple[float, float, float], ...],
+    radius: float,
+    residues: int,
+    centred: bool = True,
+) -> GaussianMixture:
+    """A chain through spheres of ``radius`` round ``centres``, ``residues`` in each, and its copies."""
+    copies = symmetry_rotations(group).numpy()
+    beads = fold_chain(np.random.default_rng(seed), np.array(centres, dtype=np.float64), radius, residues, copies)
+    points = np.einsum("gij,rbj->grbi", copies, beads).reshape(-1, 3)
+    weights = np.tile([BACKBONE, SIDE_CHAIN], len(points) // 2)
+    if centred and len(copies) == 1:
+        points = points - weights @ points / weights.sum()
+    return GaussianMixture(points, weights, _WIDTH)
 
-    rise: float
-    turn: float
-    backbone: float
-    side_chain: float
-    shortest: int
-    longest: int
+
+fold_tetramer = partial(
+    _fold, "D2", 289, ((23, 18, 11), (53, 13, 3), (9, 11, -12), (3, 37, 14), (66, 8, -23)), 17.0, 204
+)
 
 
-_HELIX = _Shape(1.5, np.radians(100), 2.3, 5.5, 8, 17)
-_STRAND = _Shape(3.3, np.pi, 0.9, 3.3, 4, 9)
-_LOOP = _Shape(2.8, np.radians(130), 1.5, 3.5, 2, 5)
-_BOND = 3.8  # between successive C-alphas, Å
+_SWING = 30.0  # degrees to either side
+_HINGE = (0.0, -3.0, 30.0)
+
+
+@cache
+def _swing(turn: float) -> GaussianMixture:
+    """A body of four domains and, on a hinge, an arm of two, turned by ``turn`` degrees about x; the body stays where it is."""
+    body = _fold("C1", 17, ((0, -3, 12), (27, 2, -4), (5, 27, -8), (-22, 8, -14)), 17.0, 204, centred=False)
+    arm = _fold("C1", 18, ((2, -4, 47), (-3, -2, 78)), 17.0, 204, centred=False)
+    turned = (arm.centres - _HINGE) @ Rotation.from_euler("x", turn, degrees=True).as_matrix().T + _HINGE
+    weights = np.concatenate([body.weights, arm.weights])
+    middle = weights @ np.concatenate([body.centres, arm.centres]) / weights.sum()
+    return GaussianMixture(np.concatenate([body.centres, turned]) - middle, weights, _WIDTH)
 
 
 @dataclass(frozen=True)
 class Phantom(Specimen):
-    """The embedded default: needs no data and no network.
+    """An embedded molecule: needs no data and no network.
 
-    Exactly invariant under D2, and positive: a sum of positive Gaussians, of which the Nyquist cut on a 1.274 Å grid leaves
-    undershoot below 1e-3 of the largest value. Density is in electrons per cubic angstrom.
+    The set of Gaussians is exactly invariant under the point group, and all are positive. Density is in electrons per cubic
+    angstrom.
     """
 
     name: str = "phantom"
     symmetry: str = "D2"
-    description: str = (
-        "procedural protein-like D2 tetramer, 179 x 116 x 84 Å, with closed-form projections (needs no data)"
-    )
+    description: str = "procedural protein-like D2 tetramer"
+    fold: Callable[[], GaussianMixture] = fold_tetramer
 
     def density(self, box: int, voxel_size: float) -> Volume:
         """Electrons per cubic angstrom; see :meth:`cryobench.specimens.base.Specimen.density`."""
         return self.mixture.density(box, voxel_size)
 
+    def facts(self) -> list[tuple[str, str]]:
+        """Its size and units."""
+        m = self.mixture
+        return [
+            ("extent", m.describe_extent()),
+            ("density", f"{m.weights.sum():,.0f} electrons in {len(m.weights):,} Gaussians of {m.width:g} Å"),
+            ("units", "electrons per Å^3"),
+        ]
+
     @property
     def mixture(self) -> GaussianMixture:
         """The Gaussians; :meth:`GaussianMixture.project` gives their projections in closed form."""
-        return _tetramer()
+        return self.fold()
 
 
-@cache
-def _tetramer() -> GaussianMixture:
-    beads = fold_chain(_SEED, _DOMAIN_CENTRES)  # (residue, bead, xyz)
-    copies = symmetry_rotations("D2").numpy()
-    centres = np.einsum("gij,rbj->grbi", copies, beads).reshape(-1, 3)
-    weights = np.tile([_BACKBONE, _SIDE_CHAIN], len(centres) // 2)
-    return GaussianMixture(centres, weights, _WIDTH)
+_FOLDS: dict[str, tuple[str, Callable[[], GaussianMixture]]] = {
+    "phantom": ("D2", fold_tetramer),
+    "phantom-c1": (
+        "C1",
+        partial(_fold, "C1", 405, ((-17, 3, -26), (-10, -8, -6), (11, -1, 5), (16, 6, 27)), 14.0, 100),
+    ),
+    "phantom-o": ("O", partial(_fold, "O", 639, ((-3, 20, -48), (16, 21, -42), (33, 17, -36)), 11.2, 58)),
+    "phantom-ribosome": ("C1", pack_ribosome),
+}
 
 
-def fold_chain(seed: int, domain_centres: tuple[tuple[float, float, float], ...]) -> Points:
-    """Fold one subunit greedily: of many random continuations, each a loop and a helix or strand, keep the cheapest.
+def make_phantom(name: str, description: str, states: int = 1) -> Specimen:
+    """An embedded specimen by its name in the catalogue.
 
-    A continuation costs for beads too near to those already placed or to D2 copies, and for beads outside the present domain.
-    Only uniform draws and comparisons far from ties decide, so the chain is the same on every machine.
+    Args:
+        name: such as ``phantom-o``.
+        description: one line for people.
+        states: along the path, of ``phantom-path``, in equal shares.
 
-    Returns:
-        Beads ``(residue, bead, xyz)`` in angstrom; bead 0 is the backbone, bead 1 the side chain.
+    Raises:
+        UnknownName: there is none of that name.
     """
-    generator = np.random.default_rng(seed)
-    copies = symmetry_rotations("D2").numpy().diagonal(axis1=1, axis2=2)  # D2 only flips signs
-    chain = np.zeros((0, 2, 3))
-    end = np.asarray(domain_centres[0]) - [0, 0, 0.8 * _DOMAIN_RADIUS]
-    for centre in np.asarray(domain_centres, dtype=np.float64):
-        missing = _RESIDUES_PER_DOMAIN
-        while missing > 0:
-            shape = _HELIX if generator.random() < _HELIX_SHARE else _STRAND
-            loop = _continue_chain(generator, _LOOP, missing, np.tile(end, (_CANDIDATES, 1)))
-            regular = _continue_chain(generator, shape, max(missing - loop.shape[1], 1), loop[:, -1, 0])
-            candidates = np.concatenate([loop, regular], axis=1)[:, :missing]
-            cost = _crowding(candidates, chain, copies)
-            outside = np.linalg.norm(candidates - centre, axis=-1) - _DOMAIN_RADIUS
-            cost += _CONFINEMENT * np.square(outside.clip(min=0)).sum((1, 2))
-            best = candidates[cost.argmin()]
-            chain, end, missing = np.concatenate([chain, best]), best[-1, 0], missing - len(best)
-    return chain
-
-
-def _continue_chain(generator: np.random.Generator, shape: _Shape, at_most: int, ends: Points) -> Points:
-    """Continuations ``(candidate, residue, bead, xyz)`` of one shape and length in random directions from each of ``ends``."""
-    span = shape.longest - shape.shortest + 1
-    count = min(shape.shortest + int(span * generator.random()), at_most)
-    bond, axis = _directions(generator, len(ends)), _directions(generator, len(ends))
-    helper = np.where(np.abs(axis[:, :1]) < 0.7, [[1.0, 0.0, 0.0]], [[0.0, 1.0, 0.0]])
-    u = np.cross(axis, helper)
-    u /= np.linalg.norm(u, axis=-1, keepdims=True)
-    v = np.cross(axis, u)
-    angle = 2 * np.pi * generator.random(len(ends))[:, None, None] + shape.turn * np.arange(count)[:, None]
-    radial = np.cos(angle) * u[:, None] + np.sin(angle) * v[:, None]
-    line = (ends + _BOND * bond)[:, None] + shape.rise * np.arange(count)[:, None] * axis[:, None]
-    line -= shape.backbone * radial[:, :1]  # the first backbone bead is one bond from the end
-    return np.stack([line + shape.backbone * radial, line + shape.side_chain * radial], axis=2)
-
-
-def _directions(generator: np.random.Generator, count: int) -> Points:
-    """``count`` unit vectors uniform on the sphere (Archimedes' cylinder)."""
-    z, longitude = 2 * generator.random(count) - 1, 2 * np.pi * generator.random(count)
-    r = np.sqrt(1 - z**2)
-    return np.stack([r * np.cos(longitude), r * np.sin(longitude), z], axis=-1)
-
-
-def _crowding(candidates: Points, chain: Points, copies: Points) -> Points:
-    """Cost of each candidate's nearness to the chain, to the chain's copies and, ten times as dear, to its own copies."""
-    cost = np.zeros(len(candidates))
-    points = candidates.reshape(len(candidates), -1, 3)
-    if len(chain):
-        placed = (chain.reshape(-1, 1, 3) * copies).reshape(-1, 3)
-        distance, _ = cKDTree(placed).query(points, k=4, distance_upper_bound=_CONTACT)
-        cost += np.square(1 - np.minimum(distance, _CONTACT) / _CONTACT).sum((1, 2))
-    for copy in copies[1:]:
-        distance = np.linalg.norm(points - points * copy, axis=-1)
-        cost += 10 * np.square(1 - np.minimum(distance, _CONTACT) / _CONTACT).sum(1)
-    return cost
+    if name == "phantom-path":
+        turns = np.linspace(-_SWING, _SWING, states)
+        parts = [
+            Phantom(f"{name}[{i}]", "C1", f"arm turned by {turn:+.1f} degrees", partial(_swing, float(turn)))
+            for i, turn in enumerate(turns)
+        ]
+        return mix(name, [(part, 1.0) for part in parts], description)
+    if name not in _FOLDS:
+        raise UnknownName("phantom", name, [*_FOLDS, "phantom-path"])
+    return Phantom(name, _FOLDS[name][0], description, _FOLDS[name][1])

@@ -13,10 +13,12 @@ import pytest
 import torch
 import zarr
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from cryobench.dataset.store import create_store, digest, finish_store, open_store
 from cryobench.errors import InputError, StoreError
+from cryobench.evaluate.options import Options
 from cryobench.evaluate.run import evaluate, evaluate_stores
 from cryobench.physics.ctf import ContrastTransfer
 from cryobench.physics.fourier import fourier_crop_volumes
@@ -40,6 +42,13 @@ def put(group: zarr.Group, name: str, values: Any, dims: tuple[str, ...]) -> Non
     group.create_array(name, shape=array.shape, dtype=array.dtype, dimension_names=dims)[...] = array
 
 
+SHIFTS = np.random.default_rng(8).normal(size=(6, 2)) * 4
+
+
+def true_rotations() -> Rotation:
+    return Rotation.random(6, rng=np.random.default_rng(9))
+
+
 def write_truth(directory: Path) -> str:
     shapes = {"volume": (NATIVE_BOX,) * 3, "rotation": (6, 4), "shift": (6, 2)}
     attributes = {
@@ -55,6 +64,8 @@ def write_truth(directory: Path) -> str:
     }
     group = create_store(directory / "truth.zarr", "truth", shapes, attributes)
     group["volume"][...] = specimen().numpy()  # type: ignore[index]
+    group["rotation"][...] = true_rotations().as_quat()  # type: ignore[index]
+    group["shift"][...] = SHIFTS  # type: ignore[index]
     finish_store(group)
     return digest(open_store(directory / "truth.zarr", "truth"), salt="salt")
 
@@ -195,7 +206,7 @@ def test_maps_share_the_frame_of_half_1(run: Path) -> None:
             maps[name] = np.array(file.data)
     halves = half_maps()
     np.testing.assert_array_equal(maps["half1"], halves[1])
-    scale = np.polyfit(maps["half2"].ravel(), maps["half1"].ravel(), 1)[0]
+    scale = maps["half1"].std() / maps["half2"].std()
     np.testing.assert_allclose(maps["mean"], (maps["half1"] + scale * maps["half2"]) / 2, rtol=1e-4, atol=1e-4)
     assert np.corrcoef(maps["half1"].ravel(), maps["half2"].ravel())[0, 1] > 0.4
 
@@ -210,7 +221,8 @@ def test_over_time_from_an_empty_volume_to_the_final_one(result: dict[str, Any])
     assert over_time["half_map"][1] == {
         "seconds": 6.66667,
         "images_seen": 200,
-        "half_map": result["resolution"]["half_map"],
+        **{name: result["resolution"][name] for name in ("half_map", "truth")},
+        **{f"{name}_fsc": result["fsc"][name] for name in ("half_map", "truth")},
     }
 
 
@@ -258,6 +270,8 @@ def test_empty_volumes_have_no_resolution(tmp_path: Path) -> None:
     assert result["resolution"]["half_map"]["0.143"] == nothing
     assert result["resolution"]["truth"]["0.143"] == nothing
     assert "NaN" not in (tmp_path / "result.json").read_text()
+    assert any("zero everywhere" in warning for warning in result["warnings"])
+    assert (result["intervals"], result["hallucination"]["mean_gap"]) == (None, None)
 
 
 def test_refuses_volumes_with_nan(tmp_path: Path) -> None:
@@ -287,3 +301,72 @@ def test_imports_no_method() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_says_how_much_of_it_is_sure_and_how_much_promised(result: dict[str, Any]) -> None:
+    for name in ("half_map", "truth"):
+        for threshold in ("0.143", "0.5"):
+            value, interval = result["resolution"][name][threshold]["value"], result["intervals"][name][threshold]
+            assert interval["finest"] <= value <= interval["coarsest"]
+        under_mask = result["masked"][name]
+        assert len(under_mask["corrected"]) == BOX // 2 + 1
+        assert under_mask["resolution"]["masked"]["0.5"]["value"] <= result["resolution"][name]["0.5"]["value"] + 0.1
+        assert result["correlation"][f"{name}_masked"] > result["correlation"][name]
+        assert set(result["directional"][name]) == {"0.143", "0.5"}
+    assert result["masked"]["mask"]["kind"] == "specimen"
+    gap, half_map = np.array(result["hallucination"]["gap"]), np.array(result["fsc"]["half_map"])
+    np.testing.assert_allclose(gap + result["fsc"]["truth"], np.sqrt(2 * half_map.clip(0) / (1 + half_map)), atol=1e-4)
+    assert abs(result["hallucination"]["mean_gap"]) < 0.05
+    np.testing.assert_allclose(result["ssnr"]["half_map"][1:5], 2 * half_map[1:5] / (1 - half_map[1:5]), rtol=1e-2)
+    assert result["warnings"] == []
+
+
+def test_time_to_target_counts_what_the_truth_bears_out(result: dict[str, Any]) -> None:
+    reached = {row["target"]: row["seconds"] for row in result["quality_over_time"]["time_to_target"]}
+    assert reached[40.0] == 6.66667
+    finest = max(result["resolution"]["half_map"]["0.143"]["value"], result["resolution"]["truth"]["0.5"]["value"])
+    assert {target for target, seconds in reached.items() if seconds is not None} == {t for t in reached if t >= finest}
+    assert 0 <= result["quality_over_time"]["area"]["truth_0.5_over_seconds"] < 1
+
+
+def test_poses_that_a_method_returns_are_measured_in_its_own_frame(tmp_path: Path) -> None:
+    """Half 2 was mirrored, turned and shifted: the poses of such a map, worked out for its points, have no error."""
+    directory = build(tmp_path)
+    root = zarr.open_group(directory / "predicted.zarr", mode="r+")
+    # half2(q) = specimen at M^-1 Q^-1 (q - t): a quarter turn after the mirror, then a voxel along x
+    flip, quarter, t = np.diag([1.0, 1.0, -1.0]), QUARTER.numpy().astype(float), np.array([VOXEL, 0, 0])
+    true = true_rotations().as_matrix()
+    of_map = flip @ true @ np.linalg.inv(quarter @ flip)
+    shifts = SHIFTS - (of_map @ t)[:, :2]
+    for half, chosen in ((1, slice(0, 4)), (2, slice(4, 6))):
+        matrices = true[chosen] if half == 1 else of_map[chosen]
+        put(root[f"half{half}"], "rotation", Rotation.from_matrix(matrices).as_quat(), ("particle", "quaternion"))
+        put(root[f"half{half}"], "shift", (SHIFTS if half == 1 else shifts)[chosen], ("particle", "xy"))
+    poses = evaluate(directory, options=Options(bootstrap_draws=0))["poses"]
+    for half in ("half1", "half2"):
+        assert poses[half]["rotation_degrees"]["percentile_90"] < 1e-3
+        assert poses[half]["shift"]["percentile_90"] < 1e-3
+
+
+def test_without_poses_there_are_no_errors_and_without_asking_no_yardsticks(result: dict[str, Any]) -> None:
+    assert result["poses"] is None
+    assert result["yardsticks"] is None
+
+
+def test_yardsticks_stand_beside_the_result_where_asked_for(run: Path, tmp_path: Path) -> None:
+    stores = [run / f"{name}.zarr" for name in ("predicted", "observed", "truth")]
+    yardsticks = evaluate_stores(*stores, options=Options(yardsticks=True, bootstrap_draws=0)).result["yardsticks"]
+    assert yardsticks["noise_halves"]["half_map_highest"][1] > yardsticks["noise_halves"]["half_map"][1] > 0
+    assert len(yardsticks["ellipsoid"]["truth"]) == BOX // 2 + 1
+    assert len(yardsticks["ellipsoid"]["semi_axes"]) == 3
+
+
+def test_halves_that_share_a_bias_are_warned_of(tmp_path: Path) -> None:
+    bias = torch.randn(BOX, BOX, BOX, generator=torch.Generator().manual_seed(7))
+    smooth = torch.fft.ifftshift(torch.exp(-((radius(BOX, 3, bias) / 4) ** 2)))
+    bias = torch.fft.ifftn(torch.fft.fftn(bias) * smooth).real
+    volumes = {half: (fourier_crop_volumes(specimen(), BOX) + 3 * bias).numpy() for half in (1, 2)}
+    result = evaluate(build(tmp_path, volumes=volumes))
+    assert result["hallucination"]["mean_gap"] > 0.1
+    assert result["intervals"]["mean_gap"]["low"] > 0.02
+    assert any("share a bias" in warning for warning in result["warnings"])

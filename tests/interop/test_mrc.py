@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import bz2
 import gzip
 import itertools
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import mrcfile
 import numpy as np
 import pytest
+from mrcfile.dtypes import HEADER_DTYPE
 
 from cryobench.errors import InputError
 from cryobench.interop.mrc import open_stack, read_map, write_map
@@ -39,7 +41,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("cryobench.interop.mrc.os.replace", interrupted)
+    monkeypatch.setattr("cryobench.interop.atomic.os.replace", interrupted)
     with pytest.raises(KeyboardInterrupt):
         write_map(tmp_path / "a.mrc", volume() + 1, 2.0)
     assert [p.name for p in tmp_path.iterdir()] == ["a.mrc"]
@@ -172,3 +174,61 @@ def test_real_stacks(data_directory):
     assert (images.shape, images.dtype, pixel_size) == ((1408, 64, 64), np.float16, 3.54)
     assert float(images[:50].astype(np.float32).std()) == pytest.approx(1, rel=0.2)
     assert open_stack(data_directory / "particles/empiar_10076_7.mrcs")[1] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("nz", 4, "got a truncated or foreign file"),
+        ("nz", 2, "got one that holds more sections than it states"),
+        ("nx", -5, "expected sizes above 0"),
+        ("nsymbt", -1, "expected sizes above 0"),
+        ("nsymbt", 4096, "got a truncated or foreign file"),
+        ("mode", 3, r"expected real numbers in .*\(mode 0, 1, 2, 6 or 12\), got mode 3"),
+        ("mapc", 2, "expected MAPC, MAPR, MAPS of .* to be some order of 1, 2, 3"),
+        ("cella", (np.nan, 1, 1), "expected numbers in the header field cella"),
+        ("cella", (-5.0, 4, 3), r"expected a cell \(cella\) of 0 Å or more"),
+        ("origin", (0, np.inf, 0), "expected numbers in the header field origin"),
+        ("ispg", 401, "expected one three-dimensional map"),
+    ],
+)
+def test_headers_that_lie(tmp_path, field, value, message):
+    write_map(tmp_path / "bad.mrc", volume(), 1.0)
+    data = (tmp_path / "bad.mrc").read_bytes()
+    header = np.frombuffer(data[:1024], dtype=HEADER_DTYPE)[0].copy()
+    header[field] = value
+    (tmp_path / "bad.mrc").write_bytes(header.tobytes() + data[1024:])
+    with pytest.raises(InputError, match=message) as caught:
+        read_map(tmp_path / "bad.mrc")
+    assert "bad.mrc" in str(caught.value)
+
+
+def test_stacks_of_oblong_pixels(tmp_path):
+    with mrcfile.new(tmp_path / "bad.mrcs") as file:
+        file.set_data(volume())
+        file.voxel_size = (1.0, 1.5, 1.0)
+    with pytest.raises(InputError, match=r"expected square pixels in .*bad\.mrcs, got 1 x 1\.5"):
+        open_stack(tmp_path / "bad.mrcs")
+    (tmp_path / "a.mrcs.gz").write_bytes(gzip.compress((tmp_path / "bad.mrcs").read_bytes()))
+    with pytest.raises(InputError, match="which is compressed; decompress it"):
+        open_stack(tmp_path / "a.mrcs.gz")
+
+
+def test_damaged_compression(tmp_path):
+    write_map(tmp_path / "a.mrc", volume((20, 20, 20)), 1.0)
+    whole = gzip.compress((tmp_path / "a.mrc").read_bytes())
+    for damaged in (whole[:-2000], whole[:5000] + bytes(50) + whole[5050:], whole[:3]):
+        (tmp_path / "bad.map.gz").write_bytes(damaged)
+        with pytest.raises(InputError, match=r"bad\.map\.gz"):
+            read_map(tmp_path / "bad.map.gz")
+    (tmp_path / "a.map.bz2").write_bytes(bz2.compress((tmp_path / "a.mrc").read_bytes()))
+    np.testing.assert_array_equal(read_map(tmp_path / "a.map.bz2").volume, volume((20, 20, 20)))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "values"), [("float16", 1e6), ("int16", 40_000), ("int16", 0.5), ("int8", 200), ("float32", 1e39)]
+)
+def test_values_that_a_type_cannot_hold(tmp_path, dtype, values):
+    with pytest.raises(InputError, match=rf"a\.mrc as {dtype}, got .*choose float32"):
+        write_map(tmp_path / "a.mrc", np.full((2, 2, 2), values), 1.0, dtype)
+    assert not list(tmp_path.iterdir())

@@ -15,6 +15,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from cryobench.errors import InputError
 from cryobench.interop.particles import CTF_COLUMNS, ParticleTable
 from cryobench.interop.relion import locate_stacks, read_particles, write_particles
+from cryobench.interop.stacks import compare_pixel_sizes
 from cryobench.physics.ctf import ContrastTransfer
 from cryobench.physics.rotation import rotation_from_relion
 
@@ -251,7 +252,7 @@ def test_names_with_white_space_are_not_written(tmp_path: Path) -> None:
         ("_rlnImagePixelSize", "_rlnSomething", "rlnDetectorPixelSize"),
         ("13000", "nan", "particles.star, particle row 2, column rlnDefocusU: expected a number, got nan"),
         ("13000", "twelve", "particle row 2, column rlnDefocusU: expected a number, got twelve"),
-        ("0 0.5 2", "0", "particle row 2, column rlnOriginYAngst: expected a number"),
+        ("0 0.5 2", "0", "particles.star, line 37: expected 13 values in row 2 of block data_particles, got 11"),
         ("000002@", "000001@", r"particle row 2, .*every image once \(it is in particle row 1 too\)"),
         ("000002@", "000000@", "particle row 2, .*counted from 1, got 000000@s.mrcs"),
         (
@@ -291,10 +292,10 @@ def test_not_a_star_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="found a directory"):
         read_particles(tmp_path)
     for text in ("", "hello\n", "data_\n\nloop_\n_rlnImageName #1\na b c\n"):
-        with pytest.raises(InputError, match=r"particles\.star: expected a"):
+        with pytest.raises(InputError, match=r"particles\.star(, line \d)?: expected (a|1 values)"):
             read(tmp_path, text)
     (tmp_path / "binary.star").write_bytes(bytes(range(256)) * 8)
-    with pytest.raises(InputError, match=r"binary\.star: expected a"):
+    with pytest.raises(InputError, match=r"binary\.star, line 1: expected text, got a control character"):
         read_particles(tmp_path / "binary.star")
 
 
@@ -328,8 +329,59 @@ def test_stacks_that_do_not_fit_their_table(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"particle row 1, .*expected a box of 10 px as in s\.mrcs, got 8"):
         locate_stacks(table)
     write_stack(tmp_path / "s.mrcs", 2, 6, 8)
-    with pytest.raises(InputError, match="expected square images of 8 px"):
+    with pytest.raises(InputError, match=r"s\.mrcs: expected square images, got 6 x 8 px"):
         locate_stacks(table)
     (tmp_path / "s.mrcs").write_bytes((tmp_path / "s.mrcs").read_bytes()[:-40])
     with pytest.raises(InputError, match=r"s\.mrcs"):
         locate_stacks(table)
+
+
+def test_paths_with_spaces_and_dots(tmp_path: Path) -> None:
+    project = tmp_path / "my project"
+    (project / "Refine3D").mkdir(parents=True)
+    table = read(
+        project / "Refine3D",
+        RELION31.replace("000001@s.mrcs", '"000001@../Extract job/s.mrcs"').replace(
+            "000002@s.mrcs", '"000002@../Extract job/s.mrcs"'
+        ),
+    )
+    stack = project / "Extract job" / "s.mrcs"
+    write_stack(stack, 2)
+    assert locate_stacks(table)["../Extract job/s.mrcs"].samefile(stack)
+
+
+def test_names_that_no_file_can_have(tmp_path: Path) -> None:
+    for name in ("x" * 5000, "a/" * 3000 + "s.mrcs", "~/s.mrcs", "|s.mrcs"):
+        table = read(tmp_path, RELION31.replace("s.mrcs", name))
+        with pytest.raises(InputError, match=r"particle row 1, column rlnImageName: expected the stack"):
+            locate_stacks(table)
+    with pytest.raises(InputError, match="got a control character"):
+        read(tmp_path, RELION31.replace("s.mrcs", "\0"))
+    with pytest.raises(InputError, match="counted from 1, got 9999999999999"):
+        read(tmp_path, RELION31.replace("000002@", "9999999999999@"))
+
+
+@pytest.mark.parametrize("angle", ["nan", "inf", "1e400", "-1e300", "1_0", "ten"])
+def test_angles_that_are_no_numbers(tmp_path: Path, angle: str) -> None:
+    with pytest.raises(
+        InputError, match=r"particles\.star, particle row 2, column rlnAngleTilt: expected a number, got"
+    ):
+        read(tmp_path, RELION31.replace(" 60 ", f" {angle} "))
+
+
+def test_a_column_that_is_there_twice(tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"particles\.star, line 27: expected every column once, got rlnDefocusU a second time"
+    ):
+        read(tmp_path, RELION31.replace("_rlnDefocusV #5", "_rlnDefocusU #5"))
+
+
+def test_headers_that_state_another_pixel_size(data_directory: Path, tmp_path: Path) -> None:
+    """Real ones do: 1 Å where the table rightly says 2.806 Å."""
+    table = read_particles(data_directory / "particles" / "relion31.star")
+    (note,) = compare_pixel_sizes(table, locate_stacks(table, data_directory / "particles"))
+    assert "the headers of 1 stacks state another pixel size than the table, whose was taken (1 Å in " in note
+    assert "2.806 Å in relion31.star)" in note
+    table = read(tmp_path, RELION31)
+    write_stack(tmp_path / "s.mrcs", 2)  # states none
+    assert compare_pixel_sizes(table, locate_stacks(table)) == []

@@ -10,8 +10,18 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from cryobench.errors import InputError
+from cryobench.physics.fourier import fourier_crop_images
 from cryobench.physics.grids import radius
-from cryobench.physics.noise import colour, cut, radial_power, turn, whiten
+from cryobench.physics.noise import (
+    colour,
+    crop_power,
+    cut,
+    mean_power,
+    radial_power,
+    spread_power,
+    turn,
+    whiten,
+)
 
 BOXES = st.integers(8, 17)
 SEEDS = st.integers(0, 2**32 - 1)
@@ -142,3 +152,43 @@ def test_runs_on_the_device_of_its_input(device: torch.device) -> None:
     for result in (colour(images, power), whiten(images, power), turn(images, torch.tensor([1, 6], device=device))):
         assert result.device.type == device.type
     assert radial_power(images).device.type == device.type
+
+
+def symmetric_plane(box: int, seed: int) -> Tensor:
+    """Some power spectrum over the half plane, as images have one: F(-k) = F(k)* on its first column."""
+    return torch.fft.rfft2(white(1, box, seed)[0]).abs().square() / box**2
+
+
+@pytest.mark.parametrize(("native", "box"), [(24, 16), (25, 16), (24, 15), (25, 13), (24, 24)])
+def test_cropped_power_is_exactly_the_power_of_cropped_noise(native: int, box: int) -> None:
+    power = symmetric_plane(native, 4)
+    impulse = torch.zeros(1, native, native, dtype=torch.float64)
+    impulse[0, 0, 0] = native  # unit power at every frequency, so its response is the spectrum of coloured noise
+    cropped = fourier_crop_images(colour(impulse, power), box)
+    found = torch.fft.rfft2(cropped)[0].abs().square() / box**2
+    torch.testing.assert_close(found, crop_power(power, box), rtol=1e-10, atol=1e-14)
+
+
+@given(box=BOXES, seed=SEEDS)
+def test_mean_power_is_the_variance(box: int, seed: int) -> None:
+    image = white(1, box, seed)
+    plane = torch.fft.rfft2(image)[0].abs().square() / box**2
+    assert mean_power(plane) == pytest.approx(image.square().mean().item(), rel=1e-9)
+
+
+@given(box=BOXES, seed=SEEDS)
+def test_radial_power_and_the_plane_it_spreads_to_colour_alike(box: int, seed: int) -> None:
+    images, power = white(2, box, seed), spectrum(box)
+    torch.testing.assert_close(colour(images, power), colour(images, spread_power(power, box)), rtol=0, atol=1e-12)
+
+
+def test_a_plane_may_differ_between_directions() -> None:
+    box = 16
+    power = torch.ones(box, box // 2 + 1, dtype=torch.float64)
+    power[:, 4:] = 0
+    images = colour(white(300, box, 5), power)
+    found = torch.fft.rfft2(images).abs().square().mean(0) / box**2
+    assert float(found[:, 4:].max()) < 1e-20
+    assert (found[:, 1:4] - 1).abs().max() < 0.35
+    with pytest.raises(InputError, match="16 x 9 coefficients for a box of 16"):
+        colour(white(1, box, 0), power[:, :8])

@@ -113,6 +113,7 @@ def write_truth(path: Path, specimen: torch.Tensor, voxel_size: float) -> None:
     attributes |= {"scenario": {"name": "tiny"}, "seed": 1, "salt": "salt"}
     group = create_store(path, "truth", shapes, attributes)
     group["volume"][:] = specimen.numpy()
+    group["rotation"][:] = Rotation.random(PARTICLES, rng=np.random.default_rng(5)).as_quat()
     finish_store(group)
 
 
@@ -271,6 +272,7 @@ def test_page_holds_every_part_of_a_simulated_run(full: Path) -> None:
         "4,200",
         "0.86 GiB",
         "stopped at the deadline",
+        "Distance from the true poses of the particles, modulo D2: 0.0",
         "versions torch 2.13",
         "--scenario snr-20",
     ):
@@ -278,7 +280,7 @@ def test_page_holds_every_part_of_a_simulated_run(full: Path) -> None:
     assert "oracle" not in page.text
     images = ["images-observed", "images-simulated", "images-noise"]
     course = ["over-time-0-143", "over-time-0-5", "history-0", "history-1", "history-2"]
-    assert page.plots() == ["fsc", "slices", "projections", *images, *course]
+    assert page.plots() == ["fsc", "slices", "projections", *images, "views-0", "views-1", *course]
 
 
 def test_table_of_the_page_shows_the_result(full: Path) -> None:
@@ -302,7 +304,7 @@ def test_page_leaves_out_what_is_missing_with_a_sentence(bare: Path) -> None:
         "signal-to-noise ratio of these images is not known",
     ):
         assert sentence in page.text
-    assert page.plots() == ["fsc", "slices", "projections", "images-observed", "images-noise"]
+    assert page.plots() == ["fsc", "slices", "projections", "images-observed", "images-noise", "views-0"]
     assert "vs truth" not in page.text
     assert len(drawing(bare, "slices")["data"]) == 9  # halves and mean, three ways
 

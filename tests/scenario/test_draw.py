@@ -2,15 +2,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import mrcfile
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cryobench.scenario.ctf_spec import NoCTF, TableCTF, UniformCTF
 from cryobench.scenario.draw import draw_particles
 from cryobench.scenario.files import adapt_scenario
 from cryobench.scenario.micrographs import draw_micrographs
-from cryobench.scenario.streams import generator
+from cryobench.scenario.noise import noise_sources
+from cryobench.scenario.streams import blocks, draw_rows, generator
 
 
 def test_draws_depend_on_nothing_but_seed_factor_and_index() -> None:
@@ -57,3 +61,41 @@ def test_real_table_rows_become_micrographs(data_directory: Path) -> None:
     assert len(table) == 1528  # 1,539 less 11 that were fitted no better than 4 Å
     assert float(table.defocus_u.mean()) == pytest.approx(9900, rel=0.03)
     assert float(table.voltage.unique()) == 300
+
+
+@settings(max_examples=60)
+@given(span=st.tuples(st.integers(0, 400), st.integers(1, 300)), seed=st.integers(0, 5))
+def test_any_span_of_draws_is_that_of_the_whole(span: tuple[int, int], seed: int) -> None:
+    start, stop = span[0], span[0] + span[1]
+    scenario = adapt_scenario("snr-20-shift3")
+    table = draw_micrographs(scenario.ctf, 5)
+    whole, part = draw_particles(scenario, seed, 0, 700, table), draw_particles(scenario, seed, start, stop, table)
+    assert torch.equal(whole.quaternions[start:stop], part.quaternions)
+    assert torch.equal(whole.shifts[start:stop], part.shifts)
+    np.testing.assert_array_equal(whole.micrographs[start:stop], part.micrographs)
+    assert torch.equal(whole.ctf.defocus_u[start:stop], part.ctf.defocus_u)
+
+
+def test_noise_is_drawn_by_index(tmp_path: Path) -> None:
+    with mrcfile.new(tmp_path / "patches.mrcs") as stack:
+        stack.set_data(np.random.default_rng(0).standard_normal((200, 40, 40)).astype(np.float32))
+        stack.voxel_size = 9.768
+    for scenario in (adapt_scenario("tiny"), adapt_scenario("tiny", noise=tmp_path / "patches.mrcs")):
+        source = noise_sources(scenario)[0]["noise"]
+        whole = source.draw(2, "noise", 0, 200)
+        assert torch.equal(whole[70:130], source.draw(2, "noise", 70, 130))
+        assert torch.equal(whole[:10], source.draw(2, "noise", 0, 10))
+        assert not torch.equal(whole[:10], source.draw(2, "pool-1", 0, 10))
+
+
+def test_blocks_are_cut_at_absolute_indices() -> None:
+    assert blocks(0, 130) == [(0, 64), (64, 128), (128, 130)]
+    assert blocks(60, 70) == [(60, 64), (64, 70)]
+    assert blocks(64, 128) == [(64, 128)]
+    assert blocks(5, 5) == []
+
+
+def test_streams_of_blocks_and_of_single_things_are_apart() -> None:
+    rows = draw_rows(0, "defocus", 0, 64, lambda source, n: source.random(n))
+    assert generator(0, "defocus", 0).random() not in rows
+    assert len(set(rows)) == 64

@@ -13,7 +13,7 @@ import pytest
 from cryobench.errors import InputError, UnknownName
 from cryobench.interop.mrc import write_map
 from cryobench.specimens.atoms import AtomicModel
-from cryobench.specimens.catalogue import find, names, read_catalogue
+from cryobench.specimens.catalogue import describe_options, find, list_specimens, read_catalogue
 from cryobench.specimens.maps import DensityMap
 from cryobench.specimens.phantom import Phantom
 
@@ -63,7 +63,7 @@ def archive(tmp_path, monkeypatch):
     root = tmp_path / "archive"
     root.mkdir()
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(root)))
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     for variable in ("CRYOBENCH_PDB_URL", "CRYOBENCH_EMDB_URL"):
         monkeypatch.setenv(variable, f"http://127.0.0.1:{server.server_port}")
@@ -74,10 +74,14 @@ def archive(tmp_path, monkeypatch):
 
 
 def test_the_catalogue_ships_what_it_names():
-    assert {"phantom", "betagal", "apoferritin", "cxcr4"} <= set(names())
-    assert all(names().values())
+    rows = {name: row for name, *row in list_specimens()}
+    assert {"phantom", "phantom-c1", "phantom-o", "phantom-ribosome", "phantom-path"} <= set(rows)
+    assert rows["betagal"][:2] == ["D2", "PDB 5A1A"]
+    assert rows["ribosome"][:2] == ["C1", "EMD-2660"]
+    assert {"apoferritin", "cxcr4"} <= set(rows)
+    assert all(about for _, _, about in rows.values())
     for entry in read_catalogue().values():
-        assert (entry.source == "phantom") == (entry.accession is None)
+        assert (entry.source in ("phantom", "path")) == (entry.accession is None)
 
 
 def test_the_phantom_needs_nothing():
@@ -86,7 +90,7 @@ def test_the_phantom_needs_nothing():
 
 def test_importing_the_catalogue_and_listing_it_is_light():
     code = (
-        "import sys; from cryobench.specimens.catalogue import names; names();"
+        "import sys; from cryobench.specimens.catalogue import list_specimens; list_specimens();"
         "print([m for m in ('torch', 'numpy', 'gemmi', 'pooch', 'mrcfile', 'scipy') if m in sys.modules])"
     )
     assert (
@@ -134,9 +138,16 @@ def test_files_are_specimens(tmp_path):
 @pytest.mark.parametrize(
     ("spec", "options", "problem"),
     [
-        ("phantom", {"symmetry": "C3"}, "symmetry D2 for the phantom"),
-        ("phantom", {"resolution": 3.0}, "no resolution"),
-        ("my.cif", {"voxel_size": 3.0}, "no voxel_size"),
+        ("phantom", {"symmetry": "C3"}, "setting of specimen 'phantom', got 'symmetry'"),
+        ("phantom,resolution=3", {}, "got 'resolution'"),
+        ("emdb:3197", {"resolution": 3.0}, "got 'resolution'"),
+        ("my.cif,resoluton=3", {}, "got 'resoluton'; did you mean 'resolution'"),
+        ("my.cif,resolution=3,resolution=4", {}, "resolution twice"),
+        ("my.cif,scattering=neutron", {}, "option scattering: .*'molmap' or 'electron', got 'neutron'"),
+        ("my.cif,b_factors=perhaps", {}, "option b_factors: .*got 'perhaps'"),
+        ("my.cif,resolution=-1", {}, "option resolution: .*greater than or equal to 0, got '-1'"),
+        ("my.cif,resolution=nan", {}, "option resolution: .*finite"),
+        ("my.cif,average=2", {}, "expected a voxel_size with average=2"),
         ("my.cif", {"symmetry": "Q9"}, "point group"),
         ("my.cif", {"resolution": 0.0}, "resolution above 0"),
         ("pdb:zz", {}, "PDB accession"),
@@ -146,8 +157,38 @@ def test_files_are_specimens(tmp_path):
 def test_options_and_accessions_that_mean_nothing_are_refused(tmp_path, monkeypatch, spec, options, problem):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my.cif").write_text(MODEL)
-    with pytest.raises(InputError, match=problem):
+    with pytest.raises((InputError, UnknownName), match=problem):
         find(spec, **options)
+
+
+def test_options_follow_the_name(data_directory, monkeypatch):
+    monkeypatch.setenv("CRYOBENCH_DATA", str(data_directory))
+    specimen = find("betagal,scattering=electron,b_factors=yes,resolution=4,voxel_size=0.637,average=2")
+    assert isinstance(specimen, AtomicModel)
+    assert (specimen.scattering, specimen.b_factors, specimen.resolution) == ("electron", True, 4.0)
+    assert (specimen.voxel_size, specimen.average, specimen.symmetry) == (0.637, 2, "D2")
+    assert specimen.name == "betagal,scattering=electron,b_factors=yes,resolution=4,voxel_size=0.637,average=2"
+    assert find("betagal,resolution=4", resolution=6).resolution == 6.0  # what is given by hand comes first
+
+
+def test_a_comma_in_the_name_of_a_file_is_no_option(tmp_path):
+    write_map(tmp_path / "a,voxel_size=1.mrc", np.ones((4, 4, 4)), 2.0)
+    assert find(str(tmp_path / "a,voxel_size=1.mrc")).voxel_sizes == (2.0, 2.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    "spec", ["phantom", "phantom-path", "betagal", "emdb:3197", "phantom + betagal", "pdb:6Z6U,b_factors=yes"]
+)
+def test_show_tells_a_newcomer_what_it_is(spec, data_directory, monkeypatch):
+    monkeypatch.setenv("CRYOBENCH_DATA", str(data_directory))
+    options = {name: (default, about) for name, default, about in describe_options(spec)}
+    facts = dict(find(spec).facts())
+    assert all(heading and told for heading, told in facts.items())
+    assert all(about for _, about in options.values())
+    if "betagal" in spec and "+" not in spec:
+        assert (options["resolution"][0], options["b_factors"][0], options["average"][0]) == ("2.5", "no", "1")
+    if spec in ("phantom", "phantom + betagal"):
+        assert not options
 
 
 def test_offline_it_says_where_to_put_the_file(tmp_path, monkeypatch):
@@ -161,7 +202,25 @@ def test_offline_it_says_where_to_put_the_file(tmp_path, monkeypatch):
     monkeypatch.setenv("CRYOBENCH_DATA", str(tmp_path / "data"))
     with pytest.raises(InputError, match=r"CRYOBENCH_DATA/maps/emd_9999\.map\.gz \(CRYOBENCH_DATA is .*data\)"):
         find("emdb:9999")
-    assert not [p for p in (tmp_path / "cache").rglob("*") if p.is_file()]
+    assert not left_over(tmp_path)
+
+
+def left_over(tmp_path):
+    """Files in the cache."""
+    return [p.name for p in (tmp_path / "cache").rglob("*") if p.is_file() and p.name != ".lock"]
+
+
+def test_a_word_forbids_the_network(archive, tmp_path, monkeypatch):
+    root, asked = archive
+    (root / "9zzz.cif.gz").write_bytes(gzip.compress(MODEL.encode()))
+    monkeypatch.setenv("CRYOBENCH_OFFLINE", "1")
+    with pytest.raises(InputError, match=r"CRYOBENCH_OFFLINE forbids it\. Fetch http.*9zzz\.cif\.gz elsewhere"):
+        find("pdb:9ZZZ")
+    assert not asked
+    monkeypatch.setenv("CRYOBENCH_OFFLINE", "0")
+    find("pdb:9ZZZ")
+    monkeypatch.setenv("CRYOBENCH_OFFLINE", "1")
+    assert isinstance(find("pdb:9ZZZ"), AtomicModel)  # what is in the cache needs no network
 
 
 def test_a_download_is_kept_and_held_to_its_hash(archive, tmp_path, monkeypatch):
@@ -171,7 +230,7 @@ def test_a_download_is_kept_and_held_to_its_hash(archive, tmp_path, monkeypatch)
     assert isinstance(specimen, AtomicModel)
     assert specimen.path == tmp_path / "cache/cryobench/models/9zzz.cif.gz"
     assert len(specimen.mixture.weights) == 2
-    assert sorted(p.name for p in specimen.path.parent.iterdir()) == ["9zzz.cif.gz", "9zzz.cif.gz.sha256"]
+    assert sorted(p.name for p in specimen.path.parent.iterdir()) == [".lock", "9zzz.cif.gz", "9zzz.cif.gz.sha256"]
     monkeypatch.setenv("CRYOBENCH_PDB_URL", "http://127.0.0.1:9")
     find("pdb:9zzz")
     assert len(asked) == 1
@@ -190,7 +249,7 @@ def test_a_map_is_downloaded(archive, tmp_path):
     assert specimen.density(8, 3.0).shape == (8, 8, 8)
 
 
-@pytest.mark.parametrize("how", ["missing", "truncated", "web page", "other gzip"])
+@pytest.mark.parametrize("how", ["missing", "truncated", "web page", "other gzip", "other entry"])
 def test_a_download_that_is_not_the_file_is_thrown_away(archive, tmp_path, how):
     root, _ = archive
     packed = gzip.compress(MODEL.encode())
@@ -199,9 +258,28 @@ def test_a_download_that_is_not_the_file_is_thrown_away(archive, tmp_path, how):
         "truncated": packed[:-9],
         "web page": b"<html>sorry</html>",
         "other gzip": gzip.compress(b"nothing like it"),
+        "other entry": gzip.compress(MODEL.replace("9ZZZ", "1ABC").encode()),
     }[how]
     if content is not None:
         (root / "9zzz.cif.gz").write_bytes(content)
     with pytest.raises(InputError, match=r"download failed: .*Fetch http://127.0.0.1:\d+/9zzz\.cif\.gz elsewhere"):
         find("pdb:9ZZZ")
-    assert not [p for p in (tmp_path / "cache").rglob("*") if p.is_file()]
+    assert not left_over(tmp_path)
+
+
+@pytest.mark.parametrize("how", ["shorter", "longer", "other mode", "no map"])
+def test_a_map_whose_header_lies_is_thrown_away(archive, tmp_path, how):
+    root, _ = archive
+    write_map(tmp_path / "a.mrc", np.ones((6, 6, 6)), 3.0)
+    whole = (tmp_path / "a.mrc").read_bytes()
+    content = {
+        "shorter": whole[:-4],
+        "longer": whole + bytes(100),
+        "other mode": whole[:12] + (4).to_bytes(4, "little") + whole[16:],
+        "no map": whole[:208] + b"PAM " + whole[212:],
+    }[how]
+    (root / "EMD-12345/map").mkdir(parents=True)
+    (root / "EMD-12345/map/emd_12345.map.gz").write_bytes(gzip.compress(content))
+    with pytest.raises(InputError, match=r"download failed: expected (b'MAP '|[\d,]+ bytes as the header states)"):
+        find("emdb:12345")
+    assert not left_over(tmp_path)

@@ -7,7 +7,8 @@ import torch
 from cryobench.errors import InputError
 from cryobench.physics.fourier import fourier_crop_volumes, invert_images, transform_images
 from cryobench.physics.rotation import quaternion_to_matrix, uniform_quaternions
-from cryobench.specimens.gaussians import GaussianMixture, render_points
+from cryobench.specimens.gaussians import GaussianMixture
+from cryobench.specimens.render import render_points, sample_points
 
 
 def mixture(width: float = 5.0, count: int = 200) -> GaussianMixture:
@@ -101,3 +102,52 @@ def test_transformed_projections_are_band_limited_where_samples_alias():
 def test_a_mixture_larger_than_the_box_is_refused():
     with pytest.raises(InputError, match=r"field of view of at least \d+ Å.*16 voxels of 2 Å = 32 Å"):
         mixture().density(16, 2.0)
+
+
+def test_gaussians_of_many_widths_are_the_sum_of_those_of_each():
+    """From bare points to wide blobs, several at one place: the few transforms of all against one transform of each width."""
+    generator = np.random.default_rng(3)
+    places = np.repeat(generator.normal(size=(40, 3)) * 8, 3, axis=0)
+    weights, widths = generator.uniform(-1, 2, 120), generator.choice([0.0, 0.3, 0.8, 2.5, 6.0], 120)
+    together = render_points(places, weights, widths, 40, 1.5)
+    apart = sum(
+        render_points(places[widths == width], weights[widths == width], float(width), 40, 1.5)
+        for width in np.unique(widths)
+    )
+    assert (together - apart).norm() < 2e-5 * apart.norm()
+    coarse = render_points(places, weights, widths, 20, 3.0)
+    assert (coarse - fourier_crop_volumes(together, 20)).norm() < 1e-4 * coarse.norm()
+
+
+def test_projections_of_many_widths_integrate_the_density():
+    generator = np.random.default_rng(4)
+    m = GaussianMixture(generator.normal(size=(90, 3)) * 12, generator.uniform(1, 2, 90), generator.uniform(4, 8, 90))
+    rotations, shifts = poses(2)
+    images = m.project(rotations, shifts, 48, 3.5)
+    assert (m.transform_projections(rotations, shifts, 48, 3.5) - transform_images(images)).abs().max() < 2e-3
+    for image, rotation, shift in zip(images, rotations, shifts, strict=True):
+        centres = m.centres @ rotation.numpy().T + np.append(shift.numpy(), 0)
+        integrated = render_points(centres, m.weights, m.width, 48, 3.5).double().sum(0) * 3.5
+        assert (integrated - image).abs().max() < 1e-3 * image.max()
+    assert m.support_radius == pytest.approx(float((np.linalg.norm(m.centres, axis=1) + 3 * m.width).max()))
+
+
+@pytest.mark.parametrize("average", [1, 2, 3])
+def test_sampled_points_are_means_of_the_formula(average):
+    """Every fine voxel by the formula, then averaged by hand; widths and signs of all kinds, away from the edges."""
+    generator = np.random.default_rng(5)
+    points, weights, widths = (
+        generator.uniform(-7, 7, (12, 3)),
+        generator.normal(size=12),
+        generator.uniform(0.4, 1.1, 12),
+    )
+    box, a = 15, 2.0
+    fine = (np.arange(box * average) - (average - 1) / 2) * a / average - box // 2 * a
+    x, y, z = (
+        np.exp(-((fine[:, None] - points[:, i]) ** 2) / (2 * widths**2)) / (np.sqrt(2 * np.pi) * widths)
+        for i in range(3)
+    )
+    expected = np.einsum("zq,yq,xq->zyx", z * weights, y, x)
+    expected = expected.reshape((box, average) * 3).mean((1, 3, 5))
+    found = sample_points(points, weights, widths, box, a, average)
+    assert np.abs(found.numpy() - expected).max() < 1e-6 * np.abs(expected).max()

@@ -8,8 +8,8 @@ import torch
 from cryobench.errors import InputError
 from cryobench.interop.mrc import write_map
 from cryobench.physics.fourier import fourier_crop_volumes
-from cryobench.specimens.gaussians import render_points
 from cryobench.specimens.maps import DensityMap
+from cryobench.specimens.render import render_points
 
 CENTRES = np.array([[10.0, -14.0, 6.0], [-16.0, 4.0, -12.0], [3.0, 12.0, 16.0]])
 WEIGHTS = np.array([1.0, 2.0, 3.0])
@@ -92,3 +92,44 @@ def test_real_maps(data_directory):
         float((cubic.density(40, 5.7)[::2, ::2, ::2] - cubic.density(20, 11.4)).abs().max())
         < 1e-5 * cubic.file.volume.max()
     )
+
+
+def spoilt(path, **header):
+    """A small map with fields of its header changed."""
+    write_map(path, torch.rand(8, 8, 8, generator=torch.Generator().manual_seed(0)), 2.0)
+    with mrcfile.open(path, mode="r+", permissive=True) as file:
+        for field, value in header.items():
+            record, _, name = field.rpartition("_")
+            (file.header[record] if record else file.header)[name] = value
+    return DensityMap("a", path)
+
+
+@pytest.mark.parametrize(
+    ("header", "problem"),
+    [
+        ({"nx": 2_000_000_000}, "a.mrc"),
+        ({"nz": 900}, "truncated or foreign"),
+        ({"cella_x": np.nan}, "cella of .*a.mrc"),
+        ({"cella_x": 0.0}, "voxel size in the header of .*a.mrc.*option voxel_size"),
+        ({"cella_y": -16.0}, "cella.*a.mrc"),
+        ({"cellb_alpha": 170.0, "cellb_beta": 20.0}, "cell angles that make a cell in the header of .*a.mrc"),
+        ({"cellb_alpha": np.nan}, "cellb of .*a.mrc"),
+        ({"mapc": 2}, "MAPC, MAPR, MAPS of .*a.mrc"),
+    ],
+)
+def test_headers_that_lie_are_named(tmp_path, header, problem):
+    with pytest.raises(InputError, match=rf"(?s){problem}"):
+        spoilt(tmp_path / "a.mrc", **header).density(8, 2.0)
+
+
+def test_values_that_are_not_finite_are_named(tmp_path):
+    write_map(tmp_path / "a.mrc", np.ones((4, 4, 4)), 2.0)
+    whole = (tmp_path / "a.mrc").read_bytes()
+    (tmp_path / "a.mrc").write_bytes(whole[:1024] + np.full(64, np.nan, np.float32).tobytes())
+    with pytest.raises(InputError, match=r"finite values in .*a\.mrc, got 64 of 64"):
+        DensityMap("a", tmp_path / "a.mrc").density(4, 2.0)
+
+
+def test_angles_left_out_are_right_ones(tmp_path):
+    left_out = spoilt(tmp_path / "a.mrc", cellb_alpha=0.0, cellb_beta=0.0, cellb_gamma=0.0).density(8, 2.0)
+    assert torch.equal(left_out, spoilt(tmp_path / "a.mrc").density(8, 2.0))

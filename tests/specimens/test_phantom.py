@@ -12,8 +12,8 @@ from cryobench.physics.fourier import fourier_crop_volumes, invert_images
 from cryobench.physics.rotation import quaternion_to_matrix, uniform_quaternions
 from cryobench.physics.symmetry import symmetrise
 from cryobench.specimens.atoms import AtomicModel
-from cryobench.specimens.gaussians import render_points
 from cryobench.specimens.phantom import Phantom
+from cryobench.specimens.render import render_points
 
 BOX, VOXEL = 184, 1.274
 FIELD = BOX * VOXEL

@@ -42,7 +42,7 @@ class Backproject(Reconstructor):
     name: ClassVar[str] = "backproject"
     summary: ClassVar[str] = "Wiener-weighted Fourier reconstruction from known (oracle) poses"
     Params: ClassVar[type[BaseModel]] = BackprojectParams
-    needs: ClassVar[Needs] = Needs(gpu="optional", poses=True, memory_bytes_per_voxel=1000)
+    needs: ClassVar[Needs] = Needs(gpu="optional", poses=True, memory_bytes_per_voxel=300)
 
     def reconstruct(self, observed: Observed, params: BackprojectParams, run: Run) -> Reconstruction:
         """Insert all images, block by block, then filter. The seed is of no use: nothing is drawn."""

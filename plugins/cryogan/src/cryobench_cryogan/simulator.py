@@ -72,7 +72,10 @@ class Simulator(nn.Module):
         """``count`` simulated images ``(count, y, x)``, differentiable in the volume and the scales."""
         rotations, shifts = self.observed.sample_poses(count, self.generator)
         chosen = torch.randint(len(self.ctf), (count,), generator=self.generator, device=self.generator.device)
-        operator = ImagingOperator(self.observed.box, self.observed.voxel_size, rotations, shifts, self.ctf[chosen])
+        seen = self.observed
+        operator = ImagingOperator(
+            seen.box, seen.voxel_size, rotations, shifts, self.ctf[chosen], detector=seen.detector
+        )
         signal = operator(self.volume()) * (self.unit / self.data_scale)
         return keep_disc(self.log_signal.exp() * signal + self.log_noise.exp() * self.draw_noise(count))
 
