@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, Final, final
 
 import numpy as np
 import torch
@@ -18,6 +18,10 @@ from cryobench.physics.ctf import ContrastTransfer
 from cryobench.physics.priors import poses_from_normals, shifts_from_uniforms
 from cryobench.physics.rotation import quaternion_to_matrix
 from cryobench.types import Curve, Images, Rotations, Shifts
+
+ROWS_AT_A_TIME: Final = 1024
+DENSE: Final = 4
+"""A run is read whole where at least one row of so many is wanted."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ class Observed:
     def read(self, index: slice | NDArray[Any] | list[int]) -> Batch:
         """The particles at ``index`` (0 ... len - 1) as CPU tensors; ascending indices are read fastest."""
         rows = self._index[index]
-        images = torch.as_tensor(self._images[rows].values.astype(np.float32, copy=False))
+        images = torch.as_tensor(_read_rows(self._images, rows))
         rotations = shifts = None
         if self._poses is not None:
             rotations = quaternion_to_matrix(self._poses.quaternions[index]).float()
@@ -93,3 +97,16 @@ class Observed:
         uniforms = torch.rand(count, 4, generator=generator, device=generator.device)
         rotations = quaternion_to_matrix(poses_from_normals(self.assumed_pose, normals))
         return rotations, shifts_from_uniforms(self.assumed_shift, uniforms)
+
+
+def _read_rows(images: xr.DataArray, rows: NDArray[np.intp]) -> NDArray[np.float32]:
+    """Images at ``rows``; where these are ascending and dense, by whole runs of them, which is many times as fast."""
+    if len(rows) == 0 or (np.diff(rows) <= 0).any() or rows[-1] - rows[0] >= DENSE * len(rows):
+        return images[rows].values.astype(np.float32, copy=False)
+    found = np.empty((len(rows), *images.shape[1:]), np.float32)
+    end = int(rows[-1]) + 1
+    for start in range(int(rows[0]), end, ROWS_AT_A_TIME):
+        stop = min(start + ROWS_AT_A_TIME, end)
+        chosen = slice(*np.searchsorted(rows, (start, stop)))
+        found[chosen] = images[start:stop].values[rows[chosen] - start]
+    return found

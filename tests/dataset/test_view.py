@@ -84,7 +84,11 @@ def test_holds_its_own_half_in_the_order_of_the_store(dataset: xr.Dataset, half:
 @pytest.mark.parametrize(
     "index", [slice(2, 5), slice(None, None, 3), slice(4, 400), [0, 3, 4], np.array([5, 1, 1, 0]), slice(3, 3)], ids=str
 )
-def test_reads_what_is_asked_for_in_the_order_asked(dataset: xr.Dataset, index: slice | list[int]) -> None:
+@pytest.mark.parametrize("run", [4, 1024])
+def test_reads_what_is_asked_for_in_the_order_asked(
+    dataset: xr.Dataset, index: slice | list[int], run: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cryobench.dataset.view.ROWS_AT_A_TIME", run)
     quaternions = uniform_quaternions(PARTICLES, torch.Generator().manual_seed(1), torch.float64)
     mine = np.flatnonzero(HALF == 2)
     poses = Poses(quaternions[mine], torch.as_tensor(mine)[:, None] * torch.ones(2, dtype=torch.float64))
