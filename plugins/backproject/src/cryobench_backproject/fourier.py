@@ -50,8 +50,7 @@ class FourierAccumulator:
         voxel_size: angstrom.
         detector: what the detector transferred.
         precision: one over the noise's variance of every image coefficient, ``(box, box // 2 + 1)``.
-        sums: ``(2, z, y, x, 3)`` of even and of odd particles: data (real and imaginary part) and weight, each with its
-            Friedel partner on the plane x = 0.
+        sums: ``(2, z, y, x, 3)`` of even and of odd particles: data (real and imaginary part) and weight.
     """
 
     box: int
@@ -85,11 +84,7 @@ class FourierAccumulator:
                 padding=PADDING,
                 detector=self.detector,
             )
-            middle = sums[..., 0, :]
-            before = middle.clone()
             operator.insert(batch.images[chosen], self.precision, sums)
-            added = (middle - before).flip(0, 1)
-            middle += added * added.new_tensor([1, -1, 1])
 
     def solve(self, symmetry: str, wiener: float) -> Volume:
         """The volume ``(box, box, box)``, float32, from the images so far.
@@ -102,7 +97,12 @@ class FourierAccumulator:
         reach = sums.shape[-2] - 1
         total, moments = zeros(tuple(sums.shape[1:]), sums), np.zeros((self.box // 2 + 1, 4))
         rotations = symmetry_rotations(symmetry, torch.float32)
+        # on the plane x = 0 both partners of a Friedel pair are there: each is given what was inserted at the other
+        middle = sums[..., 0, :]
+        inserted = middle.clone()
+        middle += inserted.flip(1, 2) * inserted.new_tensor([1, -1, 1])
         combine(sums[0].numpy(), sums[1].numpy(), rotations.numpy(), PADDING, total.numpy(), moments)
+        middle.copy_(inserted)
         cross, both, weight, square = moments.T
         tiny = 1e-300
         signal = np.maximum(cross / np.maximum(both, tiny), SIGNAL_FLOOR * weight / np.maximum(square, tiny))

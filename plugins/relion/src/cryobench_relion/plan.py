@@ -16,6 +16,12 @@ FEWEST_ITERATIONS: Final = 60
 """Of gradient descent: a shorter budget takes smaller subsets of the images first."""
 FEWEST_IMAGES: Final = 20
 LARGEST_SEED: Final = 10**9
+SHARED: Final = (
+    "--ctf --zero_mask --flatten_solvent --K 1 --pad 1 --skip_gridding --oversampling 1 --pool 30 --preread_images",
+    "--dont_combine_weights_via_disc --dont_check_norm",
+)
+"""Unpadded and without gridding correction, as RELION's initial model is made: passes over all images then find it on a scale
+that fits (padded, they lost it at first and took six iterations to come back)."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,14 @@ def fit_schedule(full: Schedule, seconds: float, seconds_per_image: float, parti
     return schedule(iterations, first, last, particles)
 
 
+def first_cutoff(box: int, voxel_size: float) -> float:
+    """Resolution in angstrom of the model that randomly turned images make: RELION's 0.07 of the box, but 3 shells at least.
+
+    RELION fails where that is a single shell.
+    """
+    return box * voxel_size / max(3, round(0.07 * box))
+
+
 def search_range(prior: Mapping[str, Any], pixel_size: float) -> tuple[int, int]:
     """Range and step of the search for shifts in pixels: as far as the assumed prior reaches, two pixels apart beyond three."""
     reach = prior.get("half_width", 3 * prior.get("sigma", 0.0)) / pixel_size
@@ -84,21 +98,7 @@ def search_range(prior: Mapping[str, Any], pixel_size: float) -> tuple[int, int]
 def shared_arguments(observed: Observed, seed: int, threads: int, diameter: float | None) -> list[str]:
     """Of both stages: CTF correction, the point group imposed, masks, the search for shifts, threads and the seed."""
     reach, step = search_range(observed.assumed_shift, observed.voxel_size)
-    words = [
-        "--ctf",
-        "--zero_mask",
-        "--flatten_solvent",
-        "--K",
-        "1",
-        "--pad",
-        "1",
-        "--skip_gridding",
-        "--oversampling",
-        "1",
-        "--pool",
-        "30",
-    ]
-    words += ["--preread_images", "--dont_combine_weights_via_disc", "--dont_check_norm"]
+    words = " ".join(SHARED).split()
     words += ["--sym", observed.symmetry, "--offset_range", str(reach), "--offset_step", str(step)]
     words += ["--j", str(threads), "--random_seed", str(1 + seed % LARGEST_SEED)]
     return words if diameter is None else [*words, "--particle_diameter", f"{diameter:g}"]

@@ -19,7 +19,7 @@ import torch
 
 from cryobench.reconstruct.contract import Observed, Reconstruction, Run
 from cryobench.types import Volume
-from cryobench_relion.plan import PROBE, Schedule, fit_schedule, schedule, shared_arguments
+from cryobench_relion.plan import PROBE, Schedule, first_cutoff, fit_schedule, schedule, shared_arguments
 from cryobench_relion.program import RelionRefine
 from cryobench_relion.project import STAR, write_project
 from cryobench_relion.results import Poses, fit_scale, read_density, read_poses
@@ -98,6 +98,7 @@ class Stages:
     def _gradient_arguments(self, plan: Schedule) -> list[str]:
         limits = ["--sgd_ini_resol", self._params.first_resolution, "--sgd_fin_resol", self._params.last_resolution]
         own = ["--sgd", "--denovo_3dref", "--healpix_order", "1", *map(str, limits)]
+        own += ["--ini_high", f"{first_cutoff(self._observed.box, self._observed.voxel_size):g}"]
         return [*self._shared, *own, *plan.arguments()]
 
     def _descend(self, plan: Schedule, total: int) -> int:
