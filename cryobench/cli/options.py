@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -60,6 +60,15 @@ Noise = Annotated[
 ]
 NoiseIndices = Annotated[
     Path | None, typer.Option(help="Text file of the patches of --noise to use, from 0.", show_default=False)
+]
+Precision = Annotated[
+    Literal["float32", "float16"] | None,
+    typer.Option(
+        "--dtype",
+        help="What images are stored as; float16 halves the store and rounds by 1 in 4,800 of the rms.  [default: the "
+        "scenario's, float32]",
+        show_default=False,
+    ),
 ]
 Jobs = Annotated[
     int | None, typer.Option(min=1, help="Worker threads of the simulation.  [default: all cores]", show_default=False)

@@ -22,6 +22,7 @@ from cryobench.cli.options import (
     Overwrite,
     Parameters,
     Particles,
+    Precision,
     ScenarioName,
     Seed,
     Settings,
@@ -48,6 +49,7 @@ def _scenario(
     ctf_table: Path | None,
     noise: Path | None,
     noise_indices: Path | None,
+    dtype: str | None,
     settings: list[str] | None,
 ) -> Scenario:
     from cryobench.scenario.files import adapt_scenario
@@ -61,6 +63,7 @@ def _scenario(
         ctf_table=ctf_table,
         noise=noise,
         noise_indices=noise_indices,
+        dtype=dtype,
         settings=settings or (),
     )
 
@@ -92,6 +95,7 @@ def run_command(
     ctf_table: CtfTable = None,
     noise: Noise = None,
     noise_indices: NoiseIndices = None,
+    dtype: Precision = None,
     setting: Settings = None,
     out: Annotated[Path | None, typer.Option(help="Run directory.  [default: runs/...]", show_default=False)] = None,
     seed: Seed = 0,
@@ -107,7 +111,7 @@ def run_command(
     from cryobench.pipeline import run
     from cryobench.scenario.files import scenario_slug
 
-    chosen = _scenario(scenario, specimen, box, particles, snr, ctf_table, noise, noise_indices, setting)
+    chosen = _scenario(scenario, specimen, box, particles, snr, ctf_table, noise, noise_indices, dtype, setting)
     solver = _method(method, param, device, budget, overwrite, workers)
     directory = out or Path("runs") / f"{method}-{scenario_slug(chosen)}-seed{seed}"
     with Listener(console()) as listener:
@@ -126,6 +130,7 @@ def simulate_command(
     ctf_table: CtfTable = None,
     noise: Noise = None,
     noise_indices: NoiseIndices = None,
+    dtype: Precision = None,
     setting: Settings = None,
     seed: Seed = 0,
     jobs: Jobs = None,
@@ -138,7 +143,7 @@ def simulate_command(
     from cryobench.console import Listener
     from cryobench.simulate import simulate
 
-    chosen = _scenario(scenario, specimen, box, particles, snr, ctf_table, noise, noise_indices, setting)
+    chosen = _scenario(scenario, specimen, box, particles, snr, ctf_table, noise, noise_indices, dtype, setting)
     with Listener(console()) as listener:
         simulate(
             chosen,

@@ -90,7 +90,8 @@ def check_dataset(
     kinds: list[Kind] = ["observed", "truth"]
     present = [kind for kind in kinds if (directory / f"{kind}.zarr").exists()]
     if not present:
-        raise StoreError(f"expected observed.zarr or truth.zarr in {directory}, found neither")
+        above = f"; give the directory that holds it, {directory.parent}" if directory.suffix == ".zarr" else ""
+        raise StoreError(f"expected a directory with observed.zarr or truth.zarr in it, found neither in {directory}{above}")
     wrong = []
     for kind in present:
         found = find_damage(

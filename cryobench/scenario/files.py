@@ -90,6 +90,7 @@ def adapt_scenario(
     ctf_table: Path | None = None,
     noise: Path | None = None,
     noise_indices: Path | None = None,
+    dtype: str | None = None,
     settings: Sequence[str] = (),
 ) -> Scenario:
     """The scenario ``name`` with what is given put in place of its own, validated again.
@@ -103,6 +104,7 @@ def adapt_scenario(
         ctf_table: results of a CTF fit, whose rows replace the CTF distribution; optics stay where the table states none.
         noise: stack of real background patches, in place of the scenario's noise; the SNR stays.
         noise_indices: text file of those patches of the stack to use.
+        dtype: what images are stored as, ``"float32"`` or ``"float16"``.
         settings: any other, as ``"shift.half_width_percent=5"``; the value is TOML, JSON or else text. A new ``kind`` keeps those
             settings of its part that it knows.
 
@@ -122,6 +124,7 @@ def adapt_scenario(
         ("specimen", specimen),
         ("particles", particles),
         ("image.box", box),
+        ("image.dtype", dtype),
         ("noise.snr_db", snr_db),
     ]
     for key, value in [(k, v) for k, v in named if v is not None] + sorted(map(_setting, settings), key=_kinds_first):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from cryobench.errors import InputError
+from cryobench.errors import InputError, UnknownName
 from cryobench.scenario.ctf_spec import CTFSpec, UniformCTF
 from cryobench.scenario.model import Model, Positive
 from cryobench.scenario.noise_spec import NoiseSpec
@@ -82,7 +83,36 @@ def parse_scenario(table: dict[str, Any], origin: str) -> Scenario:
     try:
         return Scenario.model_validate(table)
     except ValidationError as error:
-        raise InputError(f"{origin}: {explain(error)}") from error
+        raise InputError(f"{origin}: {_unknown(error) or explain(error)}") from error
+
+
+def _unknown(error: ValidationError) -> str:
+    """The first setting that does not exist, and those that do where it was given; empty if the error is another."""
+    for item in error.errors():
+        if item["type"] == "extra_forbidden":
+            *path, name = item["loc"]
+            part = ".".join(str(step)[:80] for step in path) or "a scenario"
+            return str(UnknownName(f"setting of {part}", str(name)[:80], _settings(path)))
+    return ""
+
+
+def _settings(path: Sequence[int | str]) -> list[str]:
+    """What the part of a scenario at ``path`` may have, its steps as pydantic tells them: fields, places in lists, and kinds."""
+    models: list[type[BaseModel]] = [Scenario]
+    for step in path:
+        parents = [model for model in models if step in model.model_fields]
+        if parents:
+            models = [inner for model in parents for inner in _models(model.model_fields[str(step)].annotation)]
+        elif isinstance(step, str):
+            models = [model for model in models if model.model_fields["kind"].default == step]
+    return [name for model in models for name in model.model_fields]
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """The models that a type is made of."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for inner in get_args(annotation) for model in _models(inner)]
 
 
 def explain(error: ValidationError) -> str:

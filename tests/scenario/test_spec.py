@@ -34,7 +34,19 @@ def test_unknown_name_suggests_the_nearest() -> None:
         ('[noise]\nkind = "white"\nsnr_db = 0\n[image]\nbox = 200', "at most the native 184 px, got 200"),
         ('[noise]\nkind = "pink"\nsnr_db = 0', "noise.*'pink'"),
         ("particles = 100", "noise: Field required"),
-        ('colour = 1\n[noise]\nkind = "white"\nsnr_db = 0', "colour: Extra inputs"),
+        ('colour = 1\n[noise]\nkind = "white"\nsnr_db = 0', "expected the name of a setting of a scenario, got 'colour'"),
+        (
+            'name = "x"\n[noise]\nkind = "white"\nsnr_db = 0\n[shift]\nkind = "triangular"\nhalf_with = 3',
+            r"setting of shift\.triangular, got 'half_with'; did you mean 'half_width'\? \(known: half_width, half_width_percent, kind",
+        ),
+        (
+            '[noise]\nkind = "white"\nsnr_db = 0\n[pose]\nkind = "mixture"\n[[pose.components]]\nkind = "belt"\nwith = 3',
+            r"setting of pose\.mixture\.components\.0\.belt, got 'with'; did you mean 'width'\?",
+        ),
+        (
+            '[noise]\nkind = "white"\nsnr_db = 0\n[assume.pose]\nkind = "uniform"\nsigma = 3',
+            r"setting of assume\.pose\.uniform, got 'sigma' \(known: kind\)",
+        ),
         ("particles = ", "expected TOML"),
     ],
 )
@@ -82,5 +94,5 @@ def test_any_setting_can_be_changed_and_is_told_again() -> None:
     assert adapt_scenario("snr-20-shift3", settings=again, box=64, snr_db=-10) == changed
     with pytest.raises(InputError, match="KEY=VALUE"):
         adapt_scenario("snr-20", settings=["noise"])
-    with pytest.raises(InputError, match=r"shift\.triangular\.nonsense"):
+    with pytest.raises(InputError, match=r"shift\.triangular, got .nonsense"):
         adapt_scenario("snr-20-shift3", settings=["shift.nonsense=3"])

@@ -15,6 +15,7 @@ PROBE_ITERATIONS: Final = 3
 FEWEST_ITERATIONS: Final = 60
 """Of gradient descent: a shorter budget takes smaller subsets of the images first."""
 FEWEST_IMAGES: Final = 20
+FIRST_SHELLS: Final = 4
 LARGEST_SEED: Final = 10**9
 SHARED: Final = (
     "--ctf --zero_mask --flatten_solvent --K 1 --pad 1 --skip_gridding --oversampling 1 --pool 30 --preread_images",
@@ -81,11 +82,12 @@ def fit_schedule(full: Schedule, seconds: float, seconds_per_image: float, parti
 
 
 def first_cutoff(box: int, voxel_size: float) -> float:
-    """Resolution in angstrom of the model that randomly turned images make: RELION's 0.07 of the box, but 3 shells at least.
+    """Resolution in angstrom of the model that randomly turned images make: a quarter of the box.
 
-    RELION fails where that is a single shell.
+    RELION's own choice, 0.07 of the shells, is meant for images that are not binned: at 16 pixels it is a single shell, and it
+    fails. On 300 images of 32 pixels gradient descent came to the right map from 4 shells (7 seeds of 7), not from 3 (0 of 3).
     """
-    return box * voxel_size / max(3, round(0.07 * box))
+    return box * voxel_size / FIRST_SHELLS
 
 
 def search_range(prior: Mapping[str, Any], pixel_size: float) -> tuple[int, int]:
