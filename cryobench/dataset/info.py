@@ -47,8 +47,9 @@ def describe_dataset(path: Path, with_digest: bool = False) -> list[tuple[str, s
             "no noise" if attrs["snr_db"] is None else f"{attrs['snr_db']:.2f} dB at {attrs['native_pixel_size']} Å"
         )
         working = "" if attrs.get("working_snr_db") is None else f", {attrs['working_snr_db']:.2f} dB at {voxel:.4g} Å"
-        measured = f", measured on {attrs['snr_sample']} images" if "snr_sample" in attrs else ""
-        error = f" (standard error {attrs['snr_standard_error_db']:.2g} dB)" if measured else ""
+        sample, uncertain = attrs.get("snr_sample"), attrs.get("snr_standard_error_db")
+        measured = f", measured on {'all ' if sample == len(halves) else ''}{sample} images" if sample else ""
+        error = f" (standard error {uncertain:.2g} dB)" if uncertain else ""
         rows += [
             ("specimen", str(attrs["specimen"])),
             ("SNR", native + working + ("" if attrs["snr_db"] is None else measured + error)),

@@ -33,6 +33,7 @@ from cryobench.report.table import (
     format_number,
     format_resolution,
     format_size,
+    remarks,
     resolution_rows,
 )
 from cryobench.report.views import gather_views
@@ -125,6 +126,7 @@ def write_report(directory: Path) -> Path:
         page=page,
         thresholds=THRESHOLD_KEYS,
         rows=[(name, [cell.replace("<=", "≤") for cell in cells]) for name, cells in resolution_rows(result)],
+        remarks=remarks(result),
         key_figures=list(_key_figures(result)),
         compared=[name for key, name in COMPARISONS.items() if result["fsc"].get(key) is not None],
         shells=list(_shells(result["fsc"])),

@@ -74,6 +74,13 @@ def resolution_rows(result: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
     ]
 
 
+def remarks(result: Mapping[str, Any]) -> list[str]:
+    """Sentences that must stand with the resolutions: the hallucination gap, and what evaluation warns of."""
+    gap = (result.get("hallucination") or {}).get("mean_gap")
+    stated = [] if gap is None else [f"hallucination gap {gap:+.3f}: mean FSC that the half-maps promise beyond the truth's"]
+    return stated + list(result.get("warnings", []))
+
+
 def headline(result: Mapping[str, Any]) -> Table:
     """The resolutions of a run for the terminal: comparisons down, FSC thresholds across.
 
@@ -83,7 +90,11 @@ def headline(result: Mapping[str, Any]) -> Table:
         result: contents of ``result.json``.
     """
     oracle = " (oracle poses)" if result["oracle_poses"] else ""
-    table = Table(title=f"{result['method']}{oracle} · {result['scenario'] or 'imported particles'}")
+    table = Table(
+        title=f"{result['method']}{oracle} · {result['scenario'] or 'imported particles'}",
+        caption="\n".join(remarks(result)) or None,
+        caption_justify="left",
+    )
     table.add_column("resolution")
     for threshold in THRESHOLD_KEYS:
         table.add_column(f"FSC {threshold}", justify="right")

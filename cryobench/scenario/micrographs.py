@@ -88,7 +88,7 @@ def _chosen_rows(spec: TableCTF) -> tuple[CtfRows, NDArray[np.intp], dict[str, i
         best = "" if rows.fit_resolution is None else f"; the best fit reaches {rows.fit_resolution.min():.3g} Å"
         raise InputError(
             f"{rows.source.name}: expected CTFs that keep the scenario's rules, all {len(rows)} break one ({told}{best}); "
-            "fit again, or relax the rule"
+            "fit again, or relax the rule, such as --set ctf.max_fit_resolution=20"
         )
     return rows, np.flatnonzero(kept), dropped
 

@@ -77,3 +77,10 @@ def test_headline_leaves_out_the_truth_where_there_is_none() -> None:
 
 def test_headline_marks_oracle_poses() -> None:
     assert "backproject (oracle poses)" in render(make_result(method="backproject", oracle_poses=True))
+
+
+def test_what_must_stand_with_the_numbers_stands_under_them() -> None:
+    told = render(make_result(hallucination={"mean_gap": 0.0581}, warnings=["the mask cuts the particle"]))
+    assert "hallucination gap +0.058" in told
+    assert "the mask cuts the particle" in told
+    assert "gap" not in render(make_result(hallucination={"mean_gap": None}, warnings=[]))
