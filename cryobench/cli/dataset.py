@@ -15,7 +15,7 @@ dataset_app = group("dataset", "Stores: info, check.", LOOK)
 
 @dataset_app.command("info")
 def dataset_info(
-    path: Annotated[Path, typer.Argument(help="A run directory or a store.", show_default=False)],
+    path: Annotated[Path, typer.Argument(help="A run directory, a dataset or a noise store.", show_default=False)],
     digest: Annotated[bool, typer.Option("--digest", help="Also the SHA-256 of all arrays; reads everything.")] = False,
 ) -> None:
     """What a dataset holds: sizes, voxel, priors, noise; with its truth beside it, SNR and specimen too."""

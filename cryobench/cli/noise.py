@@ -152,7 +152,7 @@ def noise_compare(
     from cryobench.noise.patches import read_patches
     from cryobench.report.noise_page import verdict, write_noise_report
 
-    real = read_patches(patches, indices=indices, pixel_size=pixel_size, protein=protein.value)
+    real = read_patches(patches, indices=indices, pixel_size=pixel_size, protein=protein.value).independent()
     fitted = find_model(model)
     with Listener(console()) as listener:
         found = compare_noise(real, fitted, seed, lambda stage, done, total: listener(stage, done, total, {}))

@@ -91,7 +91,9 @@ def check_dataset(
     present = [kind for kind in kinds if (directory / f"{kind}.zarr").exists()]
     if not present:
         above = f"; give the directory that holds it, {directory.parent}" if directory.suffix == ".zarr" else ""
-        raise StoreError(f"expected a directory with observed.zarr or truth.zarr in it, found neither in {directory}{above}")
+        raise StoreError(
+            f"expected a directory with observed.zarr or truth.zarr in it, found neither in {directory}{above}"
+        )
     wrong = []
     for kind in present:
         found = find_damage(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,11 @@ def describe_dataset(path: Path, with_digest: bool = False) -> list[tuple[str, s
     """What a dataset holds, in words; of a run directory, also what its truth says of SNR and specimen.
 
     Args:
-        path: of a run directory or an observed store.
+        path: of a run directory, an observed store or a noise store.
         with_digest: also tell the digest of all arrays, which are read for it.
     """
+    if _is_noise(path):
+        return _describe_noise(open_store(path, "noise"), with_digest)
     observed_path = path / "observed.zarr" if (path / "observed.zarr").exists() else path
     observed = open_store(observed_path, "observed")
     halves, box = observed["half"].values, observed.sizes["x"]
@@ -61,6 +64,29 @@ def describe_dataset(path: Path, with_digest: bool = False) -> list[tuple[str, s
     if with_digest:
         rows.append(("digest", digest(observed)))
     return rows
+
+
+def _is_noise(path: Path) -> bool:
+    try:
+        root = json.loads((path / "zarr.json").read_text(encoding="utf-8"))
+        return bool(root["attributes"]["cryobench_store"] == "noise")
+    except (OSError, ValueError, KeyError, TypeError):
+        return False  # whatever it is, opening it as a dataset says what is wrong
+
+
+def _describe_noise(noise: xr.Dataset, with_digest: bool) -> list[tuple[str, str]]:
+    voxel, power = noise.attrs["voxel_size"], noise["radial_power"].values
+    shells = np.unique(np.linspace(1, len(power) - 1, 5).round().astype(int))
+    length = noise.sizes["x"] * voxel
+    counts = np.array([source["patches"] for source in noise.attrs["sources"]])
+    mean = power[1:].mean()
+    return [
+        ("noise", str(noise.attrs["noise_note"])),
+        ("contrast", str(noise.attrs["contrast"])),
+        ("spectrum", ", ".join(f"{power[k] / mean:.3g} at {length / k:.3g} Å" for k in shells) + " (of its mean)"),
+        ("of each micrograph", f"{counts.min()} to {counts.max()} patches"),
+        *([("digest", digest(noise))] if with_digest else []),
+    ]
 
 
 def _storage(images: xr.DataArray) -> str:

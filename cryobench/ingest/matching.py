@@ -157,7 +157,9 @@ def read_headers(
     first, pixel_size = next(iter(sizes.items()))
     for name, size in sizes.items():
         if not size > 0:
-            raise InputError(f"{name}: expected a pixel size in its header or in the CTF table, found none; give it")
+            raise InputError(
+                f"{name}: expected a pixel size in its header or in the CTF table, found none; give it (--pixel-size)"
+            )
         if abs(size / pixel_size - 1) > PIXEL_TOLERANCE:
             raise InputError(
                 f"{name}: expected the pixel size of {first}, {pixel_size:.5g} Å, got {size:.5g} Å; import each by itself"

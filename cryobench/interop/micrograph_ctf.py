@@ -83,8 +83,8 @@ def _optics(path: Path, name: str, stated: float | None, given: Mapping[str, flo
     value = given.get(name) if stated is None else stated
     if value is None:
         raise InputError(
-            f"{path.name}: expected the {name.replace('_', ' ')} of the microscope, the file does not state it; give it beside "
-            f"the table"
+            f"{path.name}: expected the {name.replace('_', ' ')} of the microscope, the file does not state it; give it "
+            f"(--voltage, --cs, --amplitude-contrast)"
         )
     return value
 

@@ -48,7 +48,12 @@ def locate_stacks(table: ParticleTable, stack_directory: str | Path | None = Non
         if not present:
             place = f"{roots[0]}{' or a directory above' if stack_directory is None else ''}"
             where = f", particle row {first_rows[i] + 1}, {_field(table)}"
-            raise wrong(table.source, f"the stack {name} in {place}", "nothing; say where the stacks are (`--stacks DIRECTORY`)", where)
+            raise wrong(
+                table.source,
+                f"the stack {name} in {place}",
+                "nothing; say where the stacks are (`--stacks DIRECTORY`)",
+                where,
+            )
         sections, height, width = open_stack(present[0])[0].shape
         rows = np.flatnonzero(which == i)
         index, box = table.index[rows], table.box[rows]

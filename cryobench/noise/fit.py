@@ -88,11 +88,14 @@ def fit_file(
     Raises:
         InputError: if a file is not what is needed.
     """
-    patches = read_patches(path, indices=indices, pixel_size=pixel_size, protein=protein)
+    found = read_patches(path, indices=indices, pixel_size=pixel_size, protein=protein)
+    patches = found.independent()
     options = {"indices": indices and indices.name, "pixel-size": pixel_size, "protein": protein}
     given = [f"--{key} {shlex.quote(str(value))}" for key, value in options.items() if value not in (None, "dark")]
     command = " ".join(["cryobench noise fit", shlex.quote(path.name), f"--model {kind}", *given, f"--out {out.name}"])
     provenance = {"source": path.name, "sha256": content_digest(path), "command": command}
+    if len(patches) < len(found):
+        provenance["left_out"] = f"{len(found) - len(patches)} patches that share noise with another one"
     return fit_noise(patches, kind, {**({"note": note} if note else {}), **provenance})
 
 

@@ -160,6 +160,10 @@ def read_model(path: str | Path) -> GaussianModel:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"expected a noise model at {path}, found no file there; `cryobench noise fit` writes one")
+    if path.suffix not in (".npz", ".toml"):
+        raise InputError(
+            f"{path}: expected a noise model, which ends in .npz or .toml; `cryobench noise fit` writes one"
+        )
     try:
         if path.suffix == ".toml":
             table = tomllib.loads(path.read_text(encoding="utf-8"))

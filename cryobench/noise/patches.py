@@ -55,6 +55,10 @@ class Patches:
         images, micrograph = self.images[rows], self.micrograph[rows]
         return Patches(images / images.std(), self.pixel_size, micrograph, self.names, self.source, self.apart)
 
+    def independent(self) -> Patches:
+        """Those that share no noise with one another: all where the source says so, else as their correlation tells."""
+        return self if self.apart else self.take(independent_patches(self.images))
+
     def resampled(self, pixel_size: float, least_box: int = 8) -> Patches:
         """The same patches with pixels of ``pixel_size`` angstrom, by Fourier cropping.
 

@@ -77,7 +77,9 @@ def resolution_rows(result: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
 def remarks(result: Mapping[str, Any]) -> list[str]:
     """Sentences that must stand with the resolutions: the hallucination gap, and what evaluation warns of."""
     gap = (result.get("hallucination") or {}).get("mean_gap")
-    stated = [] if gap is None else [f"hallucination gap {gap:+.3f}: mean FSC that the half-maps promise beyond the truth's"]
+    stated = (
+        [] if gap is None else [f"hallucination gap {gap:+.3f}: mean FSC that the half-maps promise beyond the truth's"]
+    )
     return stated + list(result.get("warnings", []))
 
 

@@ -68,7 +68,7 @@ def describe_conditions(scenario: Scenario) -> list[tuple[str, str]]:
             "images",
             f"{scenario.particles} of {spec.box} px of {spec.voxel_size:.4g} Å; Nyquist {2 * spec.voxel_size:.4g} Å",
         ),
-        ("noise", note),
+        ("noise", "none" if snr == math.inf else note),
         ("CTF", describe_micrographs(scenario.ctf)),
     ]
     detector = detector_of(scenario.ctf, spec.native_pixel_size)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cryobench.errors import InputError
 from cryobench.noise.fit import fit_noise
 from cryobench.noise.model import GaussianModel, ModelKind, find_spectrum, radial_model, read_model
-from cryobench.noise.patches import Patches, independent_patches, read_patches
+from cryobench.noise.patches import Patches, read_patches
 from cryobench.physics.fourier import fourier_crop_images
 from cryobench.physics.noise import colour, crop_power, cut, mean_power, radial_power, spread_power, turn, whiten
 from cryobench.scenario.noise_spec import ColouredNoise, FittedNoise, PatchNoise, WhiteNoise
@@ -167,7 +167,7 @@ def _patch_sources(spec: PatchNoise, scenario: Scenario) -> tuple[dict[str, Nois
     box, count = scenario.image.native_box, len(POOLS)
     found = read_patches(spec.path, indices=spec.indices, pixel_size=spec.pixel_size, protein=spec.protein)
     found = found.resampled(scenario.image.native_pixel_size, box)
-    patches = found if found.apart else found.take(independent_patches(found.images))
+    patches = found.independent()
     independent = len(patches)
     if spec.pair:
         patches = patches.take(np.flatnonzero(paired_rows(patches.names, patches.micrograph, scenario.ctf) >= 0))

@@ -287,6 +287,9 @@ def test_the_command_extracts_and_says_so(tmp_path: Path, micrographs: tuple) ->
     result = CliRunner().invoke(app, ["noise", "extract", *map(str, paths), *asked])
     assert result.exit_code == 0, result.output
     assert "12 patches of 64 px of 2 Å from 3 of 3 micrographs" in " ".join(result.output.split())
+    told = " ".join(CliRunner().invoke(app, ["dataset", "info", str(tmp_path / "n.zarr")]).output.split())
+    assert "of each micrograph 4 to 4 patches" in told
+    assert "at 128 Å" in told
     bright = open_store(tmp_path / "n.zarr", "noise")
     x, y = bright["position"].values[0]
     with mrcfile.open(paths[0]) as file:

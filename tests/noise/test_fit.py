@@ -159,6 +159,9 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
         with pytest.raises(InputError, match=name):
             read_model(tmp_path / name)
+    (tmp_path / "stack.mrcs").write_bytes(b"anything")
+    with pytest.raises(InputError, match=r"stack\.mrcs: expected a noise model, which ends in \.npz or \.toml"):
+        read_model(tmp_path / "stack.mrcs")
     text = 'kind = "radial"\npixel_size = 1.0\nbox = 8\nfrequencies = [0.1, 0.0]\npower = [1.0, nan]\n'
     (tmp_path / "d.toml").write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match=r"d\.toml: expected finite values"):
@@ -237,3 +240,13 @@ def test_the_shipped_spectrum_is_what_the_command_makes_of_the_data(data_directo
     assert 1.5 < at[0] < 2.5
     assert 1.2 < at[1] < 1.8
     assert at[2:] == pytest.approx(1, abs=0.06)
+
+
+def test_patches_that_share_noise_count_once(tmp_path: Path) -> None:
+    field = np.random.default_rng(5).standard_normal((6, 96, 96)).astype(np.float32)
+    stack = np.concatenate([field[:, :64, :64], field[:3, 20:84, 20:84]])  # the last three overlap the first three
+    with mrcfile.new(tmp_path / "overlapping.mrcs", stack) as file:
+        file.voxel_size = 2.0
+    model = fit_file(tmp_path / "overlapping.mrcs", "radial", out=tmp_path / "m.toml")
+    assert model.provenance["patches"] == 6
+    assert model.provenance["left_out"].startswith("3 patches")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -110,6 +111,8 @@ def test_conditions_are_told_in_numbers(data_directory: Path) -> None:
     assert "Nyquist 14.65 Å" in told["images"]
     assert "1000 micrographs" in told["CTF"]
     assert "of the amplitude at the Nyquist frequency" in told["detector"]
+    silent = dict(describe_conditions(adapt_scenario("tiny", snr_db=math.inf)))
+    assert (silent["SNR"], silent["noise"]) == ("no noise", "none")
 
 
 def test_two_scenarios_are_compared_modulo_symmetry() -> None:

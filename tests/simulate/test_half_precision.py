@@ -25,7 +25,7 @@ from cryobench.simulate import simulate
 def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     root = tmp_path_factory.mktemp("half")
     for dtype in ("float32", "float16"):
-        scenario = adapt_scenario("tiny", snr_db=request.param, settings=[f"image.dtype={dtype}", "noise.pool=16"])
+        scenario = adapt_scenario("tiny", snr_db=request.param, dtype=dtype, settings=["noise.pool=16"])
         simulate(scenario, root / dtype, seed=5)
     return root / "float32", root / "float16"
 
@@ -42,6 +42,7 @@ def test_the_error_is_what_rounding_to_eleven_bits_makes_and_is_told(pair: tuple
     assert told == pytest.approx(error, rel=0.1)
     rows = dict(describe_dataset(pair[1]))
     assert "float16" in rows["stored as"]
+    assert "standard error 0" not in rows["SNR"]
     assert "float32" in dict(describe_dataset(pair[0]))["stored as"]
 
 
