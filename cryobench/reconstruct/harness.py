@@ -22,6 +22,12 @@ HISTORY_INTERVAL: Final = 0.5
 """Seconds between records of the history; a method may report every step."""
 
 
+def _processor_seconds() -> float:
+    """Of this process and of those it waited for."""
+    times = os.times()
+    return time.process_time() + times.children_user + times.children_system
+
+
 @final
 class PeakMemory:
     """Largest resident memory of this process between enter and exit, sampled ten times a second."""
@@ -77,7 +83,7 @@ class Harness:
         self._begun = False  # whether what an earlier try left is sorted out
         self.steps = 0
         self._earlier_cpu, self._earlier_peak = 0.0, 0
-        self._cpu_start = time.process_time()
+        self._cpu_start = _processor_seconds()
         self.memory = PeakMemory()
         self._synchronise()
         self._start = time.perf_counter()
@@ -92,8 +98,8 @@ class Harness:
         return self._before + time.perf_counter() - self._start - self._paused
 
     def cpu_seconds(self) -> float:
-        """Processor seconds of this process on the half so far, earlier tries included."""
-        return self._earlier_cpu + time.process_time() - self._cpu_start
+        """Processor seconds of this process, and of programs that it ran, on the half so far, earlier tries included."""
+        return self._earlier_cpu + _processor_seconds() - self._cpu_start
 
     def peak_memory(self) -> int:
         """Largest memory so far, earlier tries included: the device's on a GPU, else the process's resident size, bytes."""

@@ -37,7 +37,7 @@ needs_relion = pytest.mark.skipif(shutil.which("relion_refine") is None, reason=
 
 class TestContract(ReconstructorTests):
     method = "relion"
-    params = {"iterations": 6, "first_subset": 20, "last_subset": 20}  # noqa: RUF012
+    params = {"iterations": 3, "first_subset": 10, "last_subset": 10}  # noqa: RUF012
     # RELION's own continuation rounds what it keeps: a half that was stopped begins anew
     checkpoints = False
 
@@ -167,6 +167,15 @@ def test_declines_where_the_program_is_missing(tiny: Path, monkeypatch: pytest.M
     monkeypatch.setenv("PATH", "")
     with pytest.raises(Declined, match="relion_refine"):
         reconstruct(tiny, "relion")
+
+
+def test_declines_another_version(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = tmp_path / "relion_refine"
+    other.write_text("#!/bin/sh\necho RELION version: 4.0.1\n")
+    other.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with pytest.raises(Declined, match=r"expected RELION 3\.1.*4\.0\.1"):
+        reconstruct(tiny, "relion", workers=1)
 
 
 @needs_relion

@@ -22,7 +22,7 @@ class RelionParams(BaseModel):
     first_subset: int = Field(100, ge=1, description="images of the first iterations; a budget may allow fewer")
     last_subset: int = Field(500, ge=1, description="images of the last iterations; a budget may allow fewer")
     first_resolution: float = Field(35.0, gt=0, allow_inf_nan=False, description="of the first iterations, angstrom")
-    last_resolution: float = Field(15.0, gt=0, allow_inf_nan=False, description="of the last iterations, angstrom")
+    last_resolution: float = Field(20.0, gt=0, allow_inf_nan=False, description="of the last iterations, angstrom")
     initial_share: float = Field(0.5, gt=0, lt=1, description="of a budget that gradient descent may take")
     refine: bool = Field(
         False, description="after the initial model, refine with all images until the budget or `passes` are spent"
@@ -49,10 +49,12 @@ class Relion(Reconstructor):
         """Drive RELION on an exported half-set in a scratch directory, which is removed whatever happens."""
         from tempfile import TemporaryDirectory
 
+        from cryobench_relion.program import check_version
         from cryobench_relion.stages import Stages
 
+        version = check_version()
         if observed.box % 2:
             raise Declined(f"RELION needs images of an even number of pixels, got {observed.box}; simulate an even box")
         run.restore()  # starts the clock; RELION's own continuation rounds what it keeps, so a stopped half begins anew
         with TemporaryDirectory(prefix="cryobench-relion-") as scratch:
-            return Stages(scratch, observed, params, run).reconstruct()
+            return Stages(scratch, observed, params, run, [f"RELION {version}."]).reconstruct()

@@ -85,7 +85,7 @@ def first_cutoff(box: int, voxel_size: float) -> float:
     """Resolution in angstrom of the model that randomly turned images make: a quarter of the box.
 
     RELION's own choice, 0.07 of the shells, is meant for images that are not binned: at 16 pixels it is a single shell, and it
-    fails. On 300 images of 32 pixels gradient descent came to the right map from 4 shells (7 seeds of 7), not from 3 (0 of 3).
+    fails. On 300 images of 32 pixels gradient descent came to the right map from 4 shells (7 runs of 7), not from 3 (0 of 4).
     """
     return box * voxel_size / FIRST_SHELLS
 

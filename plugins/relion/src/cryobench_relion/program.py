@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -10,13 +11,29 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, final
 
-from cryobench.errors import InputError, PluginError
+from cryobench.errors import Declined, InputError, PluginError
 from cryobench.interop.mrc import read_map
 
 PROGRAM: Final = "relion_refine"
 POLL_SECONDS: Final = 0.1
 LOG_LINES: Final = 12
 """Last lines of RELION's own words that an error shows."""
+
+
+def check_version() -> str:
+    """The version of the program on the search path.
+
+    Raises:
+        Declined: if it is not 3.1: later ones descend by ``--grad``, with other settings, and earlier ones know no optics groups.
+    """
+    try:
+        told = subprocess.run([PROGRAM, "--version"], capture_output=True, text=True, timeout=60, check=False).stdout
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Declined(f"expected {PROGRAM} to tell its version, got: {error}") from error
+    found = re.search(r"version:?\s+(\d+\.\d+\S*)", told)
+    if found is None or not found[1].startswith("3.1"):
+        raise Declined(f"expected RELION 3.1 (Debian package relion), got {found[1] if found else told[:80]!r}")
+    return found[1]
 
 
 @final

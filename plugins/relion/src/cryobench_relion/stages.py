@@ -10,8 +10,9 @@ figures rest on, and it is kept by giving RELION nothing but this half.
 from __future__ import annotations
 
 import math
+import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, final
 
@@ -42,9 +43,12 @@ class Stages:
         observed: the half-set.
         params: of the method.
         run: the harness's hand.
+        notes: sentences for the report, to which more are added.
     """
 
-    def __init__(self, scratch: str, observed: Observed, params: RelionParams, run: Run) -> None:
+    def __init__(
+        self, scratch: str, observed: Observed, params: RelionParams, run: Run, notes: Sequence[str] = ()
+    ) -> None:
         self._directory, self._observed, self._params, self._run = Path(scratch), observed, params, run
         self._noise = write_project(self._directory, observed)
         threads = torch.get_num_threads()
@@ -53,7 +57,8 @@ class Stages:
         self._images_seen = 0
         self._volume: Volume | None = None
         self._poses: Poses | None = None
-        self._notes: list[str] = []
+        self._notes = list(notes)
+        self._processor_before = _processor_seconds()
 
     def reconstruct(self) -> Reconstruction:
         """Run all stages, as far as the budget goes, and bring back what the last whole iteration gave."""
@@ -63,6 +68,8 @@ class Stages:
         if self._run.remaining() > 0:
             self._refine(done, total)
         assert self._volume is not None
+        seconds = _processor_seconds() - self._processor_before
+        self._notes.append(f"RELION used {seconds:.0f} s of processor time, which the harness's own figure leaves out.")
         if self._poses is None:
             self._notes.append("The budget ended before every image had a pose; none are given.")
             return Reconstruction(self._volume, notes=self._notes)
@@ -108,8 +115,8 @@ class Stages:
         with RelionRefine(self._directory, "initial", self._gradient_arguments(plan)) as program:
             for iteration in program.follow(limit):
                 done = iteration
-                self._keep(program, iteration, snapshot=iteration > 0 and iteration % every == 0)
                 self._images_seen += round(plan.images / plan.iterations) if iteration else 0
+                self._keep(program, iteration, snapshot=iteration > 0 and iteration % every == 0)
                 self._run.progress(iteration, total, images_seen=self._images_seen)
             # the map of the last iteration is the reference of the next stage
             program.file(done, "class001.mrc").replace(self._directory / REFERENCE)
@@ -139,6 +146,12 @@ class Stages:
             self._run.snapshot(self._volume, images_seen=self._images_seen)
         if iteration:
             program.forget(iteration - 1)
+
+
+def _processor_seconds() -> float:
+    """Of the programs that this process started and that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _share_of(run: Run, share: float) -> Callable[[], float]:
