@@ -17,7 +17,7 @@ from torch import Tensor
 from cryobench.errors import InputError
 from cryobench.noise.model import GaussianModel, ModelKind
 from cryobench.noise.patches import Patches, content_digest, read_patches
-from cryobench.physics.grids import half_frequencies
+from cryobench.physics.grids import friedel_weights, half_frequencies
 
 STANDARD_ERROR: Final = 0.05
 """Largest relative standard error, one standard deviation, that a coefficient of a fitted 2D spectrum is left with."""
@@ -111,9 +111,9 @@ def mean_periodogram(images: Tensor) -> NDArray[np.float64]:
 
 def radii(box: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Radius of every half-plane coefficient, and how many coefficients of the whole plane it stands for (1 or 2)."""
-    kx, ky = half_frequencies(box, torch.zeros(1, dtype=torch.float64))
-    weight = torch.where((kx == 0) | (2 * kx == box), 1.0, 2.0)
-    return (kx**2 + ky**2).sqrt().numpy(), weight.double().numpy()
+    like = torch.zeros(1, dtype=torch.float64)
+    kx, ky = half_frequencies(box, like)
+    return (kx**2 + ky**2).sqrt().numpy(), friedel_weights(box, like).numpy()
 
 
 def _shells(power: NDArray[np.float64], count: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

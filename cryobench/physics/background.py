@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cryobench.errors import InputError
 from cryobench.physics.fourier import fourier_crop_images
-from cryobench.physics.grids import half_frequencies, half_shells, radius
+from cryobench.physics.grids import friedel_weights, half_shells, radius
 from cryobench.types import Curve, Images
 
 MAXIMUM_RADIUS: Final = 0.45
@@ -92,8 +92,7 @@ class BackgroundSpectrum:
         periodic = covariance[: self.box] + covariance[self.box :]
         periodic = periodic[:, : self.box] + periodic[:, self.box :]
         spectrum = torch.fft.rfft2(periodic).real / self.box**2
-        shells, (kx, _) = half_shells(self.box, spectrum).flatten(), half_frequencies(self.box, spectrum)
-        weight = torch.where((kx == 0) | (2 * kx == self.box), 1.0, 2.0).flatten()  # Friedel partners count
+        shells, weight = half_shells(self.box, spectrum).flatten(), friedel_weights(self.box, spectrum).flatten()
         power = torch.bincount(shells, spectrum.flatten() * weight) / torch.bincount(shells, weight)
         power = torch.cat([power[1:2], power[1:]])[: self.box // 2 + 1]
         return power.clamp(min=1e-3 * float(power.max())).float()

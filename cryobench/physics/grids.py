@@ -27,6 +27,12 @@ def half_frequencies(box: int, like: Tensor) -> tuple[Tensor, Tensor]:
     return grid_x, grid_y
 
 
+def friedel_weights(box: int, like: Tensor) -> Tensor:
+    """How many coefficients of the whole spectrum each of the half-space stands for: 2, or 1 where its partner is there."""
+    kx, _ = half_frequencies(box, like)
+    return torch.where((kx == 0) | (2 * kx == box), 1.0, 2.0).to(kx)
+
+
 def half_shells(box: int, like: Tensor) -> Tensor:
     """Integer shell (rounded radius) of every coefficient of a half-space image spectrum."""
     kx, ky = half_frequencies(box, like)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from cryobench.errors import InputError
 from cryobench.physics.fourier import crop_spectra
-from cryobench.physics.grids import half_frequencies, half_shells
+from cryobench.physics.grids import friedel_weights, half_frequencies, half_shells
 from cryobench.types import Curve, Images, Plane
 
 
@@ -26,8 +26,7 @@ def radial_power(images: Images, mask: Tensor | None = None) -> Curve:
     if mask is not None:
         power = power / mask.square().mean()
     shells = half_shells(box, images).flatten()
-    kx, _ = half_frequencies(box, images)
-    weight = torch.where((kx == 0) | (2 * kx == box), 1.0, 2.0).flatten().to(power)  # Friedel partners count
+    weight = friedel_weights(box, power).flatten()
     kept = shells <= box // 2
     total = power.new_zeros(box // 2 + 1).index_add(0, shells[kept], (power * weight)[kept])
     return total / power.new_zeros(box // 2 + 1).index_add(0, shells[kept], weight[kept])
@@ -76,8 +75,7 @@ def crop_power(power: Plane, box: int) -> Float[Tensor, "{box} {box}//2+1"]:
 
 def mean_power(power: Plane) -> float:
     """Pixel variance of noise of spectrum ``power``: its mean over all coefficients, Friedel partners counted."""
-    kx, _ = half_frequencies(power.shape[-2], power)
-    weight = torch.where((kx == 0) | (2 * kx == power.shape[-2]), 1.0, 2.0).to(power)
+    weight = friedel_weights(power.shape[-2], power)
     return float((power * weight).sum(dtype=torch.float64) / weight.sum(dtype=torch.float64))
 
 

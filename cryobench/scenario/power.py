@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from cryobench.physics.fourier import transform_images
-from cryobench.physics.grids import half_frequencies
+from cryobench.physics.grids import friedel_weights, half_frequencies
 from cryobench.scenario.imager import Imager, Progress
 from cryobench.scenario.noise import NoiseSource
 from cryobench.scenario.spec import Scenario
@@ -123,7 +123,7 @@ def _moments(spectra: Spectra, working: int) -> Tensor:
     """
     box = spectra.shape[-2]
     kx, ky = half_frequencies(box, spectra.real)
-    weight = torch.where((kx == 0) | (2 * kx == box), 1.0, 2.0).double()  # Friedel partners count
+    weight = friedel_weights(box, kx.double())
     inside = (kx**2 + ky**2 < (working / 2) ** 2) | (working == box)
     power = spectra.abs().square().flatten(1).double()
     weights = torch.stack([weight.expand(inside.shape), weight * inside]).flatten(1)

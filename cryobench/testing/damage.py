@@ -12,6 +12,8 @@ from typing import Any, Final
 import numpy as np
 from hypothesis import strategies as st
 
+from cryobench.interop.particles import ParticleTable
+
 SECONDS_PER_INPUT: Final = 20
 MEMORY_PER_INPUT: Final = 512 * 2**20
 """Bytes; more than a small file ever needs, less than what its header may be made to state."""
@@ -207,3 +209,22 @@ def _change_text(data: bytes, change: tuple[Any, ...]) -> bytes:
         case _:
             return _change_bytes(data, change)
     return b"\n".join(lines)
+
+
+def check_table(table: ParticleTable) -> None:
+    """Assert what holds of every table that a reader gives, however odd its file was."""
+    n = len(table)
+    assert n > 0
+    for column in (
+        *table.ctf.values(),
+        table.pixel_size,
+        table.box,
+        table.index,
+        table.quaternion,
+        table.shift,
+        table.half,
+    ):
+        assert column is None or (len(column) == n and np.isfinite(column).all())
+    assert (table.index >= 0).all()
+    assert (table.pixel_size > 0).all()
+    assert table.half is None or set(table.half.tolist()) <= {1, 2}

@@ -16,7 +16,7 @@ from cryobench.errors import InputError
 from cryobench.interop import cryosparc
 from cryobench.interop.ctf_tables import read_ctf_rows
 from cryobench.interop.stacks import locate_stacks
-from cryobench.testing.damage import NUMBERS, damaged_bytes
+from cryobench.testing.damage import NUMBERS, check_table, damaged_bytes
 
 CTF: Final = ("accel_kv", "cs_mm", "amp_contrast", "df1_A", "df2_A", "df_angle_rad", "phase_shift_rad")
 FIELDS: Final[list[Any]] = [
@@ -71,21 +71,7 @@ def invented(draw: st.DrawFn) -> bytes:
 
 def check_particles(path: Path) -> None:
     table = cryosparc.read_particles(path)
-    n = len(table)
-    assert n > 0
-    for column in (
-        *table.ctf.values(),
-        table.pixel_size,
-        table.box,
-        table.index,
-        table.quaternion,
-        table.shift,
-        table.half,
-    ):
-        assert column is None or (len(column) == n and np.isfinite(column).all())
-    assert (table.index >= 0).all()
-    assert (table.pixel_size > 0).all()
-    assert table.half is None or set(table.half.tolist()) <= {1, 2}
+    check_table(table)
     assert all(isinstance(name, str) for name in (*table.stack, *table.micrograph))
     with pytest.raises(InputError):  # names are tried as paths, whatever they hold; none is there
         locate_stacks(table, path.parent)

@@ -19,7 +19,7 @@ from cryobench.interop.micrograph_ctf import read_micrograph_ctf
 from cryobench.interop.mtf import read_mtf
 from cryobench.interop.relion import locate_stacks, read_particles, write_particles
 from cryobench.scenario.files import load_scenario
-from cryobench.testing.damage import TOKENS, damaged_bytes, damaged_text, invented_text
+from cryobench.testing.damage import TOKENS, check_table, damaged_bytes, damaged_text, invented_text
 
 Real = Callable[..., list[bytes]]
 Try = Callable[..., None]
@@ -99,21 +99,7 @@ def invented_star(draw: st.DrawFn) -> bytes:
 
 def check_particles(path: Path) -> None:
     table = read_particles(path, amplitude_contrast=0.1)
-    n = len(table)
-    assert n > 0
-    for column in (
-        *table.ctf.values(),
-        table.pixel_size,
-        table.box,
-        table.index,
-        table.quaternion,
-        table.shift,
-        table.half,
-    ):
-        assert column is None or (len(column) == n and np.isfinite(column).all())
-    assert (table.index >= 0).all()
-    assert (table.pixel_size > 0).all()
-    assert table.half is None or set(table.half.tolist()) <= {1, 2}
+    check_table(table)
     with pytest.raises(InputError):  # names are tried as paths, whatever they hold; none is there
         locate_stacks(table, path.parent)
     try:
