@@ -27,7 +27,7 @@ install: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt $(wildcard plugins/*/pyproject.toml)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "cryobench needs Python 3.11 or later; try make PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e . $(addprefix -e ,$(PLUGINS))
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dask]' $(addprefix -e ,$(PLUGINS))
 	touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Mapping
 from types import TracebackType
@@ -20,10 +21,13 @@ from rich.progress import (
 
 PLAIN_INTERVAL: Final = 5.0
 """Seconds between lines where there is no terminal."""
+SCALARS_SHOWN: Final = 4
+"""A method's first few; the history keeps them all."""
 
 
 def _scalars(scalars: Mapping[str, float]) -> str:
-    return "  ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in scalars.items())
+    shown = itertools.islice(scalars.items(), SCALARS_SHOWN)
+    return "  ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in shown)
 
 
 def _duration(seconds: float) -> str:

@@ -86,7 +86,7 @@ def examine() -> list[Finding]:
     import psutil
 
     from cryobench import __version__
-    from cryobench.reconstruct.provenance import processor
+    from cryobench.machine import processor
 
     memory = psutil.virtual_memory()
     findings = [

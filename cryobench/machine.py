@@ -1,10 +1,12 @@
-"""What this process may use of the machine."""
+"""The machine: its processor, what this process may use of it, and where it keeps what can be made again."""
 
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 
 def available_cores() -> int:
@@ -12,6 +14,23 @@ def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def processor() -> str:
+    """The processor's name."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def cache_directory() -> Path:
+    """The platform's cache directory of this program; what it holds can be fetched or computed again."""
+    import pooch
+
+    return Path(pooch.os_cache("cryobench"))
 
 
 @contextmanager

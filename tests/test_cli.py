@@ -41,11 +41,16 @@ def test_run_leaves_everything_it_promises(finished: Path) -> None:
     for name in (
         "observed.zarr",
         "truth.zarr",
+        "oracle.zarr",
         "predicted.zarr",
         "result.json",
         "half1.mrc",
         "half2.mrc",
         "mean.mrc",
+        "truth.mrc",
+        "fsc.csv",
+        "fsc/half_map.xml",
+        "fsc/truth_corrected.xml",
         "report.html",
     ):
         assert (finished / name).exists(), name
@@ -55,7 +60,9 @@ def test_run_leaves_everything_it_promises(finished: Path) -> None:
             entry = result["resolution"][kind][threshold]
             assert set(entry) == {"value", "state"}
             assert entry["state"] in ("crossed", "above_to_nyquist", "below_at_first_shell")
-    assert {"fsc", "alignment", "cost", "provenance"} <= set(result)
+    assert {"fsc", "alignment", "cost", "provenance", "options", "digests"} <= set(result)
+    assert all(result["yardsticks"][name] for name in ("ellipsoid", "noise_halves", "oracle_poses"))
+    assert not result["oracle_poses"]
     with mrcfile.open(finished / "mean.mrc") as volume:
         assert volume.data.shape == (16, 16, 16)
         assert float(volume.voxel_size.x) == pytest.approx(24 * 9.768 / 16)
@@ -71,6 +78,47 @@ def test_each_stage_alone_gives_the_same_result(finished: Path, tmp_path: Path) 
     ours, theirs = (json.loads((d / "result.json").read_text(encoding="utf-8")) for d in (tmp_path, finished))
     assert ours["resolution"] == theirs["resolution"]
     assert ours["fsc"] == theirs["fsc"]
+
+
+def test_a_bare_map_is_evaluated_as_a_run_is(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    mean, half1, half2 = (str(finished / f"{name}.mrc") for name in ("mean", "half1", "half2"))
+    options = ("--half1", half1, "--half2", half2, "--truth", str(finished / "truth.zarr"), "--name", "elsewhere")
+    main_leaves(0, "evaluate", mean, *options, "--symmetry", "D2", "--no-yardsticks")
+    said = capsys.readouterr().out
+    assert "elsewhere" in said
+    assert "runs/evaluate-mean/result.json" in said
+    assert (tmp_path / "runs" / "evaluate-mean" / "report.html").exists()
+    ours = json.loads((tmp_path / "runs" / "evaluate-mean" / "result.json").read_text(encoding="utf-8"))
+    theirs = json.loads((finished / "result.json").read_text(encoding="utf-8"))
+    # the halves were written superposed: the same maps, read back in single precision
+    for name in ("half_map", "truth"):
+        np.testing.assert_allclose(ours["fsc"][name], theirs["fsc"][name], atol=0.02)
+    for wrong, reason in (
+        (("--half1", half1), "give --half1 and --half2"),
+        ((*options, "--out", str(finished)), "name another with --out"),
+    ):
+        main_leaves(2, "evaluate", mean, *wrong)
+        assert reason in capsys.readouterr().err
+
+
+def main_leaves(code: int, *arguments: str) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(arguments)
+    assert left.value.code == code
+
+
+def test_figures_are_exported_as_tables_where_there_is_no_browser(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BROWSER_PATH", "/nowhere")
+    main_leaves(0, "report", str(finished), "--export")
+    said = capsys.readouterr().out
+    assert "no PNG files" in said
+    assert "cryobench[figures]" in said
+    assert (finished / "figures" / "fsc.csv").is_file()
 
 
 def test_running_again_takes_up_what_is_there(finished: Path) -> None:
@@ -115,7 +163,15 @@ def test_help_is_instant_and_light() -> None:
         (("run", "--method", "cryogan", "--scenario", "tiny", "--ctf-table", "nowhere.txt"), "nowhere.txt"),
         (("run", "--method", "cryogan", "--scenario", "tiny", "--noise", "nowhere.mrcs"), "nowhere.mrcs"),
         (("reconstruct", "nowhere", "--method", "cryogan"), "nowhere"),
-        (("evaluate", "nowhere"), "nowhere"),
+        (("evaluate", "nowhere"), "expected a run directory or a map at nowhere, found nothing there"),
+        (("evaluate", "."), "expected a run directory with predicted.zarr at ., found none in it"),
+        (("evaluate", ".", "--half1", "a.mrc"), "they are for maps"),
+        (
+            ("evaluate", ".", "--mask", "circle"),
+            "expected a mask 'specimen', 'sphere' or the path of a map, got 'circle'",
+        ),
+        (("evaluate", ".", "--mask-radius", "30"), "ask for the mask 'sphere'"),
+        (("reproduce", "nowhere"), "nowhere"),
         (("report", "nowhere"), "nowhere"),
         (("import", "relion", "nowhere.star", "--out", "x"), "nowhere.star"),
         (("dataset", "info", "nowhere"), "nowhere"),

@@ -11,8 +11,9 @@ import torch
 import zarr
 
 from cryobench.dataset.check import check_dataset
+from cryobench.dataset.create import create_store
 from cryobench.dataset.shard import ShardBuffer
-from cryobench.dataset.store import create_store, digest, open_store, put
+from cryobench.dataset.store import digest, open_store, put
 from cryobench.dataset.view import Observed
 from cryobench.physics.ctf import ContrastTransfer
 from cryobench.scenario.draw import draw_particles, draw_states

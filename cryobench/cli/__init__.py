@@ -10,11 +10,24 @@ import typer
 
 # the help lists its panels in the order of their first commands, so stages come first
 from cryobench.cli import stages  # isort: skip
-from cryobench.cli import catalogue, dataset, export, imports, noise
+from cryobench.cli import reproduce, suite  # isort: skip
+from cryobench.cli import catalogue, dataset, export, imports, leaderboard, noise
 from cryobench.cli.app import app
 from cryobench.errors import CryobenchError
 
-__all__ = ["app", "catalogue", "dataset", "export", "imports", "main", "noise", "stages"]
+__all__ = [
+    "app",
+    "catalogue",
+    "dataset",
+    "export",
+    "imports",
+    "leaderboard",
+    "main",
+    "noise",
+    "reproduce",
+    "stages",
+    "suite",
+]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -82,7 +82,48 @@ Dask = Annotated[
     ),
 ]
 Truth = Annotated[
-    str | None, typer.Option(help="For imported data: a specimen or map to compare with.", show_default=False)
+    str | None,
+    typer.Option(
+        help="What to compare with: a map, a specimen such as pdb:5A1A, or a truth.zarr. A simulated run has its own.",
+        show_default=False,
+    ),
+]
+Half1 = Annotated[Path | None, typer.Option(help="For a map: its first half-map.", show_default=False)]
+Half2 = Annotated[Path | None, typer.Option(help="For a map: its second half-map.", show_default=False)]
+MapSymmetry = Annotated[
+    str | None,
+    typer.Option("--symmetry", help="For a map: its point group, main axis on z.  [default: C1]", show_default=False),
+]
+MapName = Annotated[
+    str | None,
+    typer.Option("--name", help="For a map: what tables call it.  [default: the file's name]", show_default=False),
+]
+MapOut = Annotated[
+    Path | None,
+    typer.Option("--out", help="For a map: directory of the result.  [default: runs/evaluate-...]", show_default=False),
+]
+Mask = Annotated[
+    str | None,
+    typer.Option(
+        help="Soft mask of the masked curves: `specimen` (drawn from the truth), `sphere`, or a map in the frame of the "
+        "truth.  [default: specimen where there is a truth, else sphere]",
+        show_default=False,
+    ),
+]
+MaskRadius = Annotated[
+    float | None,
+    typer.Option(min=0, help="Of the mask `sphere`, Å.  [default: the largest that fits]", show_default=False),
+]
+GaussianFilter = Annotated[
+    float,
+    typer.Option(min=0, metavar="VOXELS", help="Blur maps and truth by a Gaussian of this deviation before comparing."),
+]
+NoYardsticks = Annotated[
+    bool,
+    typer.Option("--no-yardsticks", help="Leave out what an ellipsoid, pure noise and the true poses would score."),
+]
+Resample = Annotated[
+    bool, typer.Option("--resample", help="Put a truth or mask of another box or voxel size onto the maps' grid.")
 ]
 Symmetry = Annotated[str, typer.Option(help="Point group to assume, such as C1 or D2.")]
 
@@ -109,14 +150,9 @@ def seconds(budget: str | None) -> float:
     """A time such as 90s, 10m or 2h in seconds; without end if none is given."""
     if budget is None:
         return math.inf
-    number, unit = (budget[:-1], budget[-1]) if budget[-1:].isalpha() else (budget, "s")
-    try:
-        value = float(number) * {"s": 1, "m": 60, "h": 3600}[unit]
-    except (ValueError, KeyError):
-        value = math.nan
-    if not value > 0:
-        raise InputError(f"expected a time such as 90s, 10m or 2h, got {budget!r}")
-    return value
+    from cryobench.suite.times import parse_seconds
+
+    return parse_seconds(budget)
 
 
 def parameters(pairs: list[str] | None) -> dict[str, Any]:

@@ -15,14 +15,24 @@ from cryobench.cli.options import (
     Dask,
     Device,
     Directory,
+    GaussianFilter,
+    Half1,
+    Half2,
     Jobs,
+    MapName,
+    MapOut,
+    MapSymmetry,
+    Mask,
+    MaskRadius,
     MethodName,
     Noise,
     NoiseIndices,
+    NoYardsticks,
     Overwrite,
     Parameters,
     Particles,
     Precision,
+    Resample,
     ScenarioName,
     Seed,
     Settings,
@@ -179,19 +189,58 @@ def reconstruct_command(
 
 
 @app.command("evaluate", rich_help_panel=STAGES)
-def evaluate_command(directory: Directory, truth: Truth = None) -> None:
-    """Measure the reconstruction's resolution: result.json, the half-maps and their mean."""
-    from cryobench.console import Listener
-    from cryobench.pipeline import judge
+def evaluate_command(
+    path: Annotated[Path, typer.Argument(help="A run directory, or an MRC map of any program.", show_default=False)],
+    truth: Truth = None,
+    half1: Half1 = None,
+    half2: Half2 = None,
+    symmetry: MapSymmetry = None,
+    name: MapName = None,
+    out: MapOut = None,
+    mask: Mask = None,
+    mask_radius: MaskRadius = None,
+    gaussian_filter: GaussianFilter = 0.0,
+    no_yardsticks: NoYardsticks = False,
+    resample: Resample = False,
+) -> None:
+    """Measure the resolution of a run, or of a bare map from any program.
 
+    Writes result.json, the maps in one frame (half1, half2, mean, truth .mrc), and the correlation curves: fsc.csv, and fsc/*.xml
+    for EMDB and ChimeraX, and report.html.
+
+    A run:  cryobench evaluate runs/demo
+
+    A map:  cryobench evaluate map.mrc --half1 half1.mrc --half2 half2.mrc --truth pdb:5A1A --symmetry D2
+    """
+    from cryobench.console import Listener
+    from cryobench.evaluate.options import Options
+    from cryobench.pipeline import BareMap, assess
+
+    options = Options(mask or "auto", mask_radius, gaussian_filter, not no_yardsticks, resample=resample)
     with Listener(console()) as listener:
-        result = judge(directory, truth=truth, listener=listener)
+        result, directory = assess(
+            path, BareMap(half1, half2, symmetry, name, out), truth=truth, options=options, listener=listener
+        )
     _conclude(result, directory)
 
 
 @app.command("report", rich_help_panel=STAGES)
-def report_command(directory: Directory) -> None:
-    """Write report.html anew from what the run directory holds."""
+def report_command(
+    directory: Annotated[
+        Path, typer.Argument(help="Run directory, or that of an evaluated map; holds result.json.", show_default=False)
+    ],
+    export: Annotated[
+        bool, typer.Option("--export", help="Also write every figure as figures/NAME.csv and NAME.png, for papers.")
+    ] = False,
+) -> None:
+    """Write report.html anew from what the directory holds."""
     from cryobench.report.page import write_report
 
     console().print(f"report  {write_report(directory)}", soft_wrap=True)
+    if export:
+        from cryobench.report.export import export_figures
+
+        exported = export_figures(directory)
+        console().print(f"figures  {len(exported.files)} files in {directory / 'figures'}", soft_wrap=True)
+        if exported.missing is not None:
+            console().print(f"no PNG files: {exported.missing}", soft_wrap=True, markup=False)

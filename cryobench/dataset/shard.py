@@ -26,7 +26,7 @@ class ShardBuffer:
     """Memory for one shard of an array of images, which can be used for one after the other.
 
     Args:
-        images: array ``(particle, y, x)`` as :func:`cryobench.dataset.store.create_store` makes it.
+        images: array ``(particle, y, x)`` as :func:`cryobench.dataset.create.create_store` makes it.
     """
 
     def __init__(self, images: zarr.Array[Any]) -> None:

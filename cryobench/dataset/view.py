@@ -55,6 +55,8 @@ class Observed:
         detector: its transfer function, which multiplies the spectra of images; None where the dataset has none.
         ctf: parameters of all particles of the half-set.
         noise_patches: ``(patch, y, x)`` particle-free noise from this half's own pool.
+        micrographs: ``(particle,)`` number of the micrograph that each is from.
+        patch_micrographs: ``(patch,)`` the same of noise patches; -1 where they were generated.
         noise_power: ``(shell,)`` mean power of that noise per pixel in integer shells, ``box // 2 + 1`` of them.
     """
 
@@ -73,6 +75,8 @@ class Observed:
         self.ctf = ContrastTransfer.stack(columns)
         chosen = np.flatnonzero(dataset["patch_half"].values == half)
         self.noise_patches: Images = torch.as_tensor(dataset["noise_patches"].values[chosen])
+        self.micrographs = torch.as_tensor(dataset["micrograph"].values[index])
+        self.patch_micrographs = torch.as_tensor(dataset["patch_micrograph"].values[chosen])
         self.noise_power: Curve = torch.as_tensor(dataset["noise_power"].values[half - 1])
 
     def __len__(self) -> int:

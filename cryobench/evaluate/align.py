@@ -3,7 +3,8 @@
 ``aligned = S_t R M moving``: an optional mirror ``M: (x, y, z) -> (x, y, -z)`` first, then the rotation about the origin voxel,
 then the shift. Both volumes are faded out towards the inscribed sphere for the search (and for it alone). It goes from
 coarse to fine over Fourier shells: all rotations and, through FFTs, all shifts of both hands; then gradient ascent on the
-log-likelihood that the shell correlations amount to, from the best few of each hand. The result does not depend on chance.
+log-likelihood that the shell correlations amount to, from the best few of each hand, and once more within the region where
+the superposed volumes agree. The result does not depend on chance, and everything happens on the device of the moving volume.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from cryobench.errors import InputError
+from cryobench.evaluate.agreement import refine_where_they_agree
 from cryobench.evaluate.band import Band, Pose, distance, stack
 from cryobench.evaluate.fsc import fsc
 from cryobench.evaluate.move import MIRROR, Alignment, apply, as_quaternion, as_triple
@@ -75,16 +77,19 @@ def align(
             raise InputError(f"expected finite densities, the {name} volume holds NaN or infinity; repair it first")
     identity = Pose(np.eye(3), np.zeros(3), False)
     hands = (False, True) if allow_mirror else (False,)
-    moving, reference = (_without_surroundings(v.detach().to("cpu", torch.float64)) for v in (moving, reference))
+    moving, reference = (
+        _without_surroundings(v.detach().to(moving.device, torch.float64)) for v in (moving, reference)
+    )
     if not (moving.any() and reference.any()):
         unknown = _alignment(identity, 0.0, 0.0 if allow_mirror else None, voxel_size)
         return replace(unknown, hand_decided=False if allow_mirror else None)
     group = _group_shown(moving, symmetry)
     found = _search_hands(moving, reference, hands, group)
     band, agreed, found = _refine_to_the_end(moving, reference, found)
-    # score again as the result will be applied: exactly, or with the interpolation of `apply`
     box, grid = moving.shape[-1], min(moving.shape[-1], 2 * band.last + 4)
     moving, reference = fourier_crop_volumes(moving, grid), fourier_crop_volumes(reference, grid)
+    found = [refine_where_they_agree(moving, reference, pose, band.last, box) for pose in found]
+    # score again as the result will be applied: exactly, or with the interpolation of `apply`
 
     def judge(pose: Pose) -> _Judged:
         curve = fsc(_move(pose, moving, box), reference)[1 : band.last + 1]
@@ -152,7 +157,7 @@ def _group_shown(volume: Volume, symmetry: str) -> NDArray[np.float64]:
     """Rotation matrices of the point group; the identity alone if the volume does not look alike under every one of them."""
     group = symmetry_rotations(symmetry).numpy()
     band = Band(volume, volume, COARSE_RADIUS)
-    curves = band.curves(*stack([Pose(g, np.zeros(3), False) for g in group], volume.dtype))
+    curves = band.curves(*stack([Pose(g, np.zeros(3), False) for g in group], volume))
     return group if bool((band.mean(curves) > 0.5).all()) else np.eye(3)[None]
 
 
@@ -182,7 +187,7 @@ def _refine_to_the_end(moving: Volume, reference: Volume, found: list[Pose]) -> 
     best, box = max(found, key=lambda pose: pose.score), moving.shape[-1]
     agreed = _last_agreed(best, moving, reference, min(box, 2 * MOST_SHELLS + 4))
     band = Band(moving.float(), reference.float(), min(agreed + 4, MOST_SHELLS))
-    return band, agreed, band.refine(found, 40, pace=0.05 * band.box / band.last)
+    return band, agreed, band.refine(found, 20, pace=0.05 * band.box / band.last)
 
 
 def _last_agreed(pose: Pose, moving: Volume, reference: Volume, grid: int) -> int:
@@ -190,7 +195,7 @@ def _last_agreed(pose: Pose, moving: Volume, reference: Volume, grid: int) -> in
     box = moving.shape[-1]
     moved = _move(pose, fourier_crop_volumes(moving, grid), box)
     curve = fsc(moved, fourier_crop_volumes(reference, grid))[1 : (grid - 1) // 2 + 1]
-    count = Shells(grid).sum(torch.ones(grid, grid, grid // 2 + 1))[1 : len(curve) + 1]
+    count = Shells(grid, curve.device).sum(curve.new_ones(grid, grid, grid // 2 + 1))[1 : len(curve) + 1]
     # the shell before which agreement above 0.143 and lack of it balance best: one odd shell does not end the band
     return 1 + int((count * (curve - 0.143)).cumsum(0).argmax())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,8 @@ from cryobench.types import Volume
 
 TINY = 1e-30
 """Power below that of any shell that says something, for volumes of densities about 1."""
+_MEMORY = (0.8, 0.95)
+"""What a step of the ascent keeps of the mean slope and of its mean square."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class Band:
         moving, reference = (fourier_crop_volumes(v, grid) for v in (moving, reference))
         self.spectrum = _padded_spectrum(moving)
         spectrum = torch.fft.rfftn(torch.fft.ifftshift(reference))
-        k = torch.fft.fftfreq(grid, 1 / grid, dtype=moving.dtype)
+        k = torch.fft.fftfreq(grid, 1 / grid, dtype=moving.dtype, device=moving.device)
         kz, ky, kx = torch.meshgrid(k, k, k[: grid // 2 + 1].abs(), indexing="ij")
         shells = (kx**2 + ky**2 + kz**2).sqrt().round().long()
         self.places = ((shells >= 1) & (shells <= self.last)).nonzero(as_tuple=True)
@@ -52,7 +55,7 @@ class Band:
 
     def over_shells(self, values: Tensor) -> Tensor:
         """Sums over the coefficients of each shell, Friedel mates included: ``(..., points)`` to ``(..., last)``."""
-        sums = torch.zeros(*values.shape[:-1], self.last, dtype=values.dtype)
+        sums = torch.zeros(*values.shape[:-1], self.last, dtype=values.dtype, device=values.device)
         return sums.index_add(-1, self.shell, self.weight * values)
 
     def sample(self, matrices: Tensor, mirrored: Tensor) -> Tensor:
@@ -88,25 +91,32 @@ class Band:
         return (count * curves).sum(-1) / count.sum()
 
     def refine(self, poses: list[Pose], steps: int, pace: float) -> list[Pose]:
-        """Climb from each pose to the nearest maximum of the score, by Adam with steps that shrink from ``pace`` voxels to 0."""
-        matrices, shifts, mirrored = stack(poses, self.weight.dtype)
+        """Climb from each pose to the nearest maximum of the score, by Adam (Kingma & Ba 2015).
+
+        Steps shrink from ``pace`` voxels to 0. It is written out because importing ``torch.optim`` takes as long as an alignment.
+        """
+        matrices, shifts, mirrored = stack(poses, self.weight)
         lever = self.box / 5  # a rotation by 1 / lever moves a molecule's edge by about a voxel
-        moves = torch.zeros(len(poses), 6, dtype=matrices.dtype, requires_grad=True)
-        optimiser = torch.optim.Adam([moves], lr=pace, betas=(0.8, 0.95), maximize=True)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+        moves = torch.zeros(len(poses), 6, dtype=matrices.dtype, device=matrices.device, requires_grad=True)
+        mean, square = torch.zeros_like(moves), torch.zeros_like(moves)
 
         def moved() -> tuple[Tensor, Tensor, Tensor]:
             return _exponential(moves[:, :3] / lever) @ matrices, shifts + moves[:, 3:], mirrored
 
-        for _ in range(steps):
-            optimiser.zero_grad()
-            self.information(self.curves(*moved())).sum().backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-            schedule.step()
+        for step in range(steps):
+            (slope,) = torch.autograd.grad(self.information(self.curves(*moved())).sum(), moves)
+            mean = mean.lerp(slope, 1 - _MEMORY[0])
+            square = square.lerp(slope**2, 1 - _MEMORY[1])
+            unbiased = [
+                moment / (1 - memory ** (step + 1)) for moment, memory in zip((mean, square), _MEMORY, strict=True)
+            ]
+            rate = pace * (1 + math.cos(math.pi * step / steps)) / 2
+            with torch.no_grad():
+                moves += rate * unbiased[0] / (unbiased[1].sqrt() + 1e-8)
         with torch.no_grad():
             turned, shifted, _ = moved()
             scores = self.information(self.curves(turned, shifted, mirrored))
-        ends = zip(turned.double().numpy(), shifted.double().numpy(), strict=True)
+        ends = zip(turned.double().cpu().numpy(), shifted.double().cpu().numpy(), strict=True)
         return [
             Pose(matrix, shift, pose.mirrored, score)
             for (matrix, shift), pose, score in zip(ends, poses, scores.tolist(), strict=True)
@@ -117,19 +127,19 @@ class Band:
         grid = 2 * self.last + 4
         index = tuple(f % grid for f in self.frequencies.long().flip(-1).unbind(-1))
         whitened = self.reference / self.reference_power.clamp(min=TINY).sqrt()[self.shell]
-        hand = torch.tensor([mirrored])
-        moving_power = self.over_shells(_power(self.sample(torch.eye(3, dtype=self.weight.dtype)[None], hand)[0]))
+        unmoved, _, hand = stack([Pose(np.eye(3), np.zeros(3), mirrored)], self.weight)
+        moving_power = self.over_shells(_power(self.sample(unmoved, hand)[0]))
         # whitened coefficients over their shell's radius: high shells are many, and the first to miss a rotation
         whitened = whitened / moving_power.clamp(min=TINY).sqrt()[self.shell] / (1 + self.shell)
         scores, shifts = [], []
         for block in torch.split(torch.from_numpy(matrices).to(self.weight), 128):
-            product = torch.zeros(len(block), grid, grid, grid // 2 + 1, dtype=whitened.dtype)
+            product = whitened.new_zeros(len(block), grid, grid, grid // 2 + 1)
             product[:, index[0], index[1], index[2]] = whitened * self.sample(block, hand).conj()
             correlation = torch.fft.irfftn(product, s=(grid, grid, grid), dim=(1, 2, 3)).flatten(1)
             best, where = correlation.max(1)
             scores.append(best)
             shifts.append(torch.stack(torch.unravel_index(where, (grid, grid, grid))[::-1], -1))
-        voxels = torch.cat(shifts).numpy().astype(np.float64)
+        voxels = torch.cat(shifts).cpu().numpy().astype(np.float64)
         voxels = ((voxels + grid / 2) % grid - grid / 2) * self.box / grid
         chosen: list[Pose] = []
         for i in torch.cat(scores).argsort(descending=True, stable=True).tolist():
@@ -149,11 +159,11 @@ def distance(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     return float(2 * np.arcsin(min(1.0, np.sqrt(np.square(a - b).sum() / 8))))
 
 
-def stack(poses: list[Pose], dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-    """Matrices, shifts and hands of several poses."""
+def stack(poses: list[Pose], like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Matrices, shifts and hands of several poses, of the dtype and on the device of ``like``."""
     columns = ([p.matrix for p in poses], [p.shift for p in poses])
-    matrices, shifts = (torch.from_numpy(np.stack(column)).to(dtype) for column in columns)
-    return matrices, shifts, torch.tensor([p.mirrored for p in poses])
+    matrices, shifts = (torch.from_numpy(np.stack(column)).to(like) for column in columns)
+    return matrices, shifts, torch.tensor([p.mirrored for p in poses], device=like.device)
 
 
 def _exponential(vectors: Tensor) -> Tensor:

@@ -7,73 +7,95 @@ from typing import Any
 
 import torch
 
-from cryobench.dataset.store import open_store
 from cryobench.errors import InputError
-from cryobench.evaluate.describe import rounded
-from cryobench.evaluate.measure import find_warnings, measure
+from cryobench.evaluate.describe import describe_file, digest_volume, rounded
+from cryobench.evaluate.measure import measure
 from cryobench.evaluate.options import Options
-from cryobench.evaluate.run import SCHEMA_VERSION, Evaluation
-from cryobench.evaluate.stores import read_map_at, read_truth_store
+from cryobench.evaluate.run import SCHEMA_VERSION, Evaluation, maps_of
+from cryobench.evaluate.stores import read_map_at
 from cryobench.evaluate.superpose import superpose
+from cryobench.evaluate.truth import read_truth
+from cryobench.evaluate.warn import find_warnings
 from cryobench.evaluate.yardsticks import measure_yardsticks
 from cryobench.interop.mrc import read_map
 from cryobench.machine import torch_threads
 from cryobench.types import Volume
 
+UNKNOWN = (
+    "params", "scenario", "seed", "budget_seconds", "dataset", "particles", "snr", "noise", "cost", "provenance", "given_poses",
+    "over_time", "quality_over_time", "poses",
+)  # fmt: skip
+"""What a bare map cannot tell."""
+
 
 def evaluate_map(
     map_path: Path,
-    truth_path: Path,
+    truth: str | Path | None = None,
     halves: tuple[Path, Path] | None = None,
     symmetry: str = "C1",
-    method: str | None = None,
+    name: str | None = None,
     options: Options | None = None,
 ) -> Evaluation:
     """Measure a map of any program against a truth, and its half-maps against each other.
 
     The truth is moved onto the map; the map is never interpolated. Half 2 is superposed on half 1, and only for the comparison of
-    the two. What a bare map cannot tell (parameters, cost, images) is None in the result.
+    the two. What a bare map cannot tell (:data:`UNKNOWN`) is None in the result.
 
     Args:
         map_path: an MRC or CCP4 map, its voxel size in the header.
-        truth_path: a map of the same box and voxel size (or any, with ``options.resample``), or a ``truth.zarr`` of the same
-            field of view.
+        truth: see :func:`cryobench.evaluate.truth.read_truth`; may be None where there are half-maps.
         halves: the two half-maps, on the grid of the map.
         symmetry: point group, main axis on z.
-        method: what to call it; the file's name where None.
+        name: what to call it; the file's name where None.
         options: how to compare.
 
     Raises:
-        InputError: if a file cannot be read, states no voxel size, holds NaN, is empty, or lies on another grid.
+        InputError: if a file cannot be read, states no voxel size, holds NaN, is empty, or lies on another grid, or there is
+            nothing to compare with.
+        UnknownName: if there is no such truth.
         StoreError: if the truth store is missing, unfinished or damaged.
     """
+    if truth is None and halves is None:
+        raise InputError(
+            f"expected something to compare {map_path} with, got none; give a truth with --truth, or its half-maps with --half1 "
+            "and --half2"
+        )
     options = options or Options()
     volume, voxel_size = _read(map_path)
     box = volume.shape[-1]
-    notes: list[str] = []
-    truth, specimen = _read_truth(truth_path, box, voxel_size, options.resample, notes)
+    given = None if truth is None else read_truth(truth, box, voxel_size, options.resample)
     half_maps = None
     if halves is not None:
-        first, second = (read_map_at(path, box, voxel_size, False, "half-map")[0] for path in halves)
+        first, second = (
+            read_map_at(path, box, voxel_size, False, f"half-map {number}")[0] for number, path in enumerate(halves, 1)
+        )
         half_maps = (first, second)
+    true_volume = None if given is None else given.volume
     with torch_threads(1):
-        superposed = superpose(half_maps, volume, truth, voxel_size, symmetry)
+        superposed = superpose(half_maps, volume, true_volume, voxel_size, symmetry)
         measured = measure(superposed, voxel_size, symmetry, options)
-        yardsticks = measure_yardsticks(truth, box, voxel_size, symmetry) if options.yardsticks else None
+        yardsticks = measure_yardsticks(true_volume, box, voxel_size, symmetry) if options.yardsticks else None
+    files = {"map": map_path} | ({} if halves is None else {"half1": halves[0], "half2": halves[1]})
     result: dict[str, Any] = {
         "schema": SCHEMA_VERSION,
-        "method": method or map_path.name,
-        "specimen": specimen,
+        "method": name or map_path.name,
+        "specimen": None if given is None else given.specimen,
         "symmetry": symmetry,
         "oracle_poses": False,
-        **dict.fromkeys(
-            ("params", "scenario", "seed", "budget_seconds", "dataset", "particles", "snr", "noise", "cost")
-        ),
-        **dict.fromkeys(("provenance", "over_time", "quality_over_time", "poses")),
+        **dict.fromkeys(UNKNOWN),
+        "files": {what: describe_file(path) for what, path in files.items()},
+        "options": {**options.describe(), "truth": None if given is None else given.source},
+        "digests": {
+            "observed": None,
+            **dict.fromkeys(("half1", "half2")),
+            **({} if half_maps is None else {f"half{i}": digest_volume(half) for i, half in enumerate(half_maps, 1)}),
+            "truth": None if true_volume is None else digest_volume(true_volume),
+            "truth_store": None if given is None else given.source.get("digest"),
+        },
         **rounded({**measured, "yardsticks": yardsticks}),
-        "warnings": [*notes, *find_warnings(measured)],
+        "warnings": [*(() if given is None else given.notes), *find_warnings(measured, superposed)],
     }
-    return Evaluation(result, superposed.maps, voxel_size)
+    return Evaluation(result, maps_of(superposed), voxel_size)
 
 
 def _read(path: Path) -> tuple[Volume, float]:
@@ -82,17 +104,6 @@ def _read(path: Path) -> tuple[Volume, float]:
         raise InputError(f"expected a cubic map in {path}, got {file.volume.shape}; cut or pad it to a cube")
     if not file.voxel_size > 0:
         raise InputError(f"expected a voxel size in the header of {path}, found none; set it in the file")
-    if not file.volume.any():
-        raise InputError(f"expected densities in {path}, every voxel is zero")
+    if not file.volume.max() > file.volume.min():
+        raise InputError(f"expected densities in {path}, every voxel is {file.volume.max():g}")
     return torch.from_numpy(file.volume).double(), file.voxel_size
-
-
-def _read_truth(path: Path, box: int, voxel_size: float, resample: bool, notes: list[str]) -> tuple[Volume, str | None]:
-    if path.is_dir():
-        store = open_store(path, "truth")
-        return read_truth_store(store, box, voxel_size), store.attrs.get("specimen")
-    truth, note = read_map_at(path, box, voxel_size, resample, "truth")
-    if not truth.any():
-        raise InputError(f"expected densities in {path}, every voxel is zero")
-    notes += [note] if note else []
-    return truth, path.name

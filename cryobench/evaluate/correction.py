@@ -14,6 +14,8 @@ from cryobench.types import Curve, Volume
 
 RANDOMISED_BELOW = 0.8
 """Phases are drawn anew from the first shell on whose unmasked correlation is lower (RELION's default)."""
+_DRAWS = 4
+"""Of random phases, averaged; RELION draws once, which moves a corrected curve that lies flat by up to two shells."""
 SPARED = 2
 """Shells after the first randomised one that are not corrected: a mask's spectrum mixes the phases that were kept into them."""
 
@@ -61,8 +63,8 @@ def correct_for_mask(a: Volume, b: Volume, mask: Volume, seed: int = 0) -> Maske
     if not low:
         return MaskedCurves(unmasked, masked, masked, masked, None)
     generator = torch.Generator().manual_seed(seed)
-    first, second = (randomise_phases(volume, low[0], generator) * mask for volume in (a, b))
-    randomised = correlate(first, second)
+    drawn = ([randomise_phases(volume, low[0], generator) * mask for volume in (a, b)] for _ in range(_DRAWS))
+    randomised = torch.stack([correlate(first, second) for first, second in drawn]).mean(0)
     corrected = torch.where(randomised > masked, 0.0, (masked - randomised) / (1 - randomised).clamp(min=1e-9))
     start = low[0] + SPARED
     return MaskedCurves(

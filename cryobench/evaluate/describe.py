@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from cryobench.evaluate.fsc import resolutions
 from cryobench.evaluate.move import Alignment
 from cryobench.evaluate.superpose import Superposed
-from cryobench.types import Curve
+from cryobench.types import Curve, Volume
 
 
 def describe_resolutions(curve: Curve, box: int, voxel_size: float) -> dict[str, dict[str, Any]]:
@@ -36,6 +38,17 @@ def _describe(alignment: Alignment) -> dict[str, Any]:
         "correlation": alignment.correlation,
         "correlation_other_hand": other,
     }
+
+
+def describe_file(path: Path) -> dict[str, str]:
+    """A file by its name, whatever folder it lies in, and the SHA-256 of its content."""
+    with path.open("rb") as file:
+        return {"file": path.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def digest_volume(volume: Volume) -> str:
+    """SHA-256 of a volume's values in single precision."""
+    return hashlib.sha256(volume.detach().cpu().numpy().astype("<f4").tobytes()).hexdigest()
 
 
 def rounded(value: Any) -> Any:

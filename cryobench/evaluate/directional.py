@@ -12,14 +12,14 @@ from scipy.spatial import ConvexHull
 from torch import Tensor
 
 from cryobench.evaluate.fsc import Resolution, frequency, fsc, resolution
-from cryobench.evaluate.shells import Shells, check_pair, half_space_points, spectrum
+from cryobench.evaluate.shells import check_pair, half_space_points, shared_shells, spectrum
 from cryobench.types import Volume
 
 CONE: Final = 20.0
 """Half-angle of a cone in degrees (Tan et al. 2017)."""
 DIRECTIONS: Final = 200
 """Over the half-sphere: several for each cone that fits without overlap."""
-_LEAST_COEFFICIENTS: Final = 12
+_LEAST_COEFFICIENTS: Final = 6
 _COEFFICIENTS_AT_ONCE: Final = 2**17
 
 
@@ -63,15 +63,16 @@ def correlate_cones(a: Volume, b: Volume, directions: NDArray[np.float64], half_
         half_angle: of the cones, degrees; 90 takes whole shells, which gives the plain curve for every direction.
 
     Returns:
-        Curves ``(direction, box // 2 + 1)``, float64. Where a cone holds fewer than 12 coefficients of a shell, mates counted,
+        Curves ``(direction, box // 2 + 1)``, float64. Where a cone holds fewer than 6 coefficients of a shell, mates left out,
         it says nothing of its own, and the whole shell stands for it.
     """
     check_pair(a, b)
     box = a.shape[-1]
-    shells = Shells(box)
+    spectrum_a, spectrum_b = spectrum(a.cpu()), spectrum(b.cpu())
+    shells = shared_shells(spectrum_a, spectrum_b)
     inside = (shells.weight > 0).nonzero()[:, 0]
     inside = inside[shells.index[inside].argsort(stable=True)]
-    spectrum_a, spectrum_b = spectrum(a.cpu()).flatten()[inside], spectrum(b.cpu()).flatten()[inside]
+    spectrum_a, spectrum_b = spectrum_a.flatten()[inside], spectrum_b.flatten()[inside]
     grid = half_space_points(box)[inside]
     unit = (grid / grid.norm(dim=-1, keepdim=True).clamp(min=0.5)).float()
     values = torch.stack(
@@ -83,7 +84,6 @@ def correlate_cones(a: Volume, b: Volume, directions: NDArray[np.float64], half_
         ],
         -1,
     )
-    values *= shells.weight[inside, None]
     axes, closest = torch.from_numpy(directions).float(), float(np.cos(np.deg2rad(half_angle)))
     sums = torch.zeros(len(directions), box // 2 + 1, 4, dtype=torch.float64)
     ends = shells.index[inside].bincount(minlength=box // 2 + 1).cumsum(0).tolist()

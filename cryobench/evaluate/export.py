@@ -1,14 +1,16 @@
-"""Fourier shell correlation curves for other programs: the XML that EMDB takes and ChimeraX draws."""
+"""Fourier shell correlation curves for other programs: a table, and the XML that EMDB takes and ChimeraX draws."""
 
 from __future__ import annotations
 
+import csv
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 from cryobench.errors import InputError
+from cryobench.interop.atomic import written_whole
 
 
 def write_fsc_xml(path: Path, frequencies: Sequence[float], curve: Sequence[float], title: str) -> None:
@@ -37,20 +39,34 @@ def write_fsc_xml(path: Path, frequencies: Sequence[float], curve: Sequence[floa
 
 
 def write_fsc_curves(result: Mapping[str, Any], directory: Path) -> list[Path]:
-    """Write every curve of a ``result.json`` as a file of its own, such as ``fsc_half_map.xml`` or ``fsc_truth_corrected.xml``.
+    """Write the curves of a ``result.json``: all in ``fsc.csv``, and each as XML in the folder ``fsc``.
+
+    The XML files are called by what is compared, such as ``half_map.xml`` or ``truth_corrected.xml``; those of an earlier result
+    are taken away.
 
     Returns:
-        The paths, in a fixed order.
+        The paths, the table first, in a fixed order.
     """
-    curves: dict[str, Sequence[float] | None] = {}
-    for name in ("half_map", "truth", "truth_half1", "truth_half2"):
-        curves[name] = result["fsc"][name]
-        under_mask = result["masked"].get(name) or {}
-        curves |= {f"{name}_{kind}": under_mask.get(kind) for kind in ("masked", "randomised", "corrected")}
-    paths = []
+    curves: dict[str, Sequence[float]] = dict(_name_curves(result))
+    folder = directory / "fsc"
+    folder.mkdir(exist_ok=True)
+    for old in folder.glob("*.xml"):
+        old.unlink()
+    frequencies = result["fsc"]["spatial_frequency"]
+    paths = [directory / "fsc.csv"]
+    with written_whole(paths[0]) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["shell", "spatial_frequency_per_angstrom", *curves])
+        table.writerows(zip(range(len(frequencies)), frequencies, *curves.values(), strict=True))
     for name, curve in curves.items():
-        if curve is not None:
-            paths.append(directory / f"fsc_{name}.xml")
-            title = f"{result['method']}: {name.replace('_', ' ')}"
-            write_fsc_xml(paths[-1], result["fsc"]["spatial_frequency"], curve, title)
+        paths.append(folder / f"{name}.xml")
+        write_fsc_xml(paths[-1], frequencies, curve, f"{result['method']}: {name.replace('_', ' ')}")
     return paths
+
+
+def _name_curves(result: Mapping[str, Any]) -> Iterator[tuple[str, Sequence[float]]]:
+    """Every curve that was measured, by what it compares and, under the mask, its kind."""
+    for name in ("half_map", "truth", "truth_half1", "truth_half2"):
+        under_mask = result["masked"].get(name) or {}
+        kinds = {f"{name}_{kind}": under_mask.get(kind) for kind in ("masked", "randomised", "corrected")}
+        yield from ((key, curve) for key, curve in {name: result["fsc"][name], **kinds}.items() if curve is not None)

@@ -9,7 +9,7 @@ import torch
 
 from cryobench.conventions import THRESHOLDS
 from cryobench.errors import InputError
-from cryobench.evaluate.shells import Counting, Shells, check_pair, spectrum
+from cryobench.evaluate.shells import check_pair, shared_shells, spectrum
 from cryobench.types import Curve, Volume
 
 State = Literal["crossed", "above_to_nyquist", "below_at_first_shell"]
@@ -29,18 +29,18 @@ class Resolution:
     state: State
 
 
-def fsc(a: Volume, b: Volume, counting: Counting = "once") -> Curve:
+def fsc(a: Volume, b: Volume) -> Curve:
     """Fourier shell correlation ``Re sum A conj(B) / sqrt(sum |A|^2 sum |B|^2)`` of hard shells, no mask.
 
     A coefficient belongs to the shell of its rounded radius (Harauz & van Heel 1986). Shells run from 0 (the mean density)
-    to ``box // 2``; nothing at or beyond the Nyquist sphere counts, so the last shell of an even box holds the
-    radii from ``(box - 1) / 2`` to just below ``box / 2``. A shell without power in either volume has correlation 0.
+    to ``box // 2``, and coefficients count as in ``relion_postprocess``, whose unmasked curve this is, shell by shell (to 1e-6
+    where both programs read the same maps). One thing differs: the last shell of an even box, half of which lies beyond the
+    Nyquist sphere, ends at that sphere where one of the volumes does (:func:`~cryobench.evaluate.shells.shared_shells`). A
+    shell without power in either volume has correlation 0.
 
     Args:
         a: cubic volume ``(z, y, x)``.
         b: volume of the same shape.
-        counting: ``"relion"`` weighs coefficients as ``relion_postprocess`` does, to compare with its curves (see
-            :class:`Shells`); of two noisy maps, a shell may differ by a standard error from the plain count.
 
     Returns:
         Curve of shape ``(box // 2 + 1,)``, float64, on the device of ``a``.
@@ -49,8 +49,8 @@ def fsc(a: Volume, b: Volume, counting: Counting = "once") -> Curve:
         InputError: if the shapes differ or are not cubic, or a volume holds NaN, infinity or nothing but zeros.
     """
     check_pair(a, b)
-    shells = Shells(a.shape[-1], a.device, counting)
     spectrum_a, spectrum_b = spectrum(a), spectrum(b.to(a.device))
+    shells = shared_shells(spectrum_a, spectrum_b)
 
     def rounding(volume: Volume) -> float:
         return torch.finfo(volume.dtype).eps ** 2

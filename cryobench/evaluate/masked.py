@@ -31,8 +31,10 @@ def choose_mask(superposed: Superposed, voxel_size: float, options: Options) -> 
     elif kind == "specimen":
         mask, origin = make_specimen_mask(truth, voxel_size), "specimen"
     else:
-        mask, _ = read_map_at(Path(kind), box, voxel_size, options.resample, "mask")
-        flaws = find_flaws(mask)
+        mask, resampled = read_map_at(Path(kind), box, voxel_size, options.resample, "mask")
+        if resampled is not None:
+            mask = mask.clamp(0, 1)  # the ripples of a sharp edge go beyond
+        flaws = [*([resampled] if resampled else []), *find_flaws(mask)]
         mask = apply(superposed.to_truth["mean"].inverse(), mask).clamp(0, 1)
         return mask, _mask_said(Path(kind).name, mask, truth, flaws)
     return mask, _mask_said(origin, mask, truth, [])

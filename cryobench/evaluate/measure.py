@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -12,7 +12,7 @@ from cryobench.conventions import THRESHOLDS
 from cryobench.evaluate.describe import describe_alignments, describe_resolutions
 from cryobench.evaluate.directional import DIRECTIONS, correlate_cones, measure_anisotropy, spread_directions
 from cryobench.evaluate.filters import filter_volume
-from cryobench.evaluate.fsc import correlate, half_map_ssnr, spatial_frequencies, truth_ssnr
+from cryobench.evaluate.fsc import correlate, frequency, half_map_ssnr, resolution, spatial_frequencies, truth_ssnr
 from cryobench.evaluate.hallucination import measure_gap
 from cryobench.evaluate.masked import choose_mask, measure_masked
 from cryobench.evaluate.options import Options
@@ -21,8 +21,6 @@ from cryobench.evaluate.uncertainty import measure_intervals
 from cryobench.types import Curve, Volume
 
 TRUTH_CURVES: Final = {"mean": "truth", "half1": "truth_half1", "half2": "truth_half2"}
-GAP_OF_CHANCE: Final = 0.02
-"""What the alignment of two halves with independent noise, and the choice of the last shell, may add to a mean gap."""
 Pairs = dict[str, tuple[Volume, Volume]]
 
 
@@ -65,7 +63,7 @@ def measure(superposed: Superposed, voxel_size: float, symmetry: str, options: O
             "truth": _listed(curves["truth"], truth_ssnr),
         },
         "hallucination": _describe_gap(curves["half_map"], curves["truth"]),
-        "intervals": measure_intervals(chief, voxel_size, symmetry, options.bootstrap_draws),
+        "intervals": measure_intervals(chief, curves, voxel_size, symmetry, options.bootstrap_draws),
         "directional": {name: _measure_directions(pair, voxel_size) for name, pair in chief.items()},
         "gaussian_filter": options.gaussian_filter,
         "alignment": describe_alignments(superposed),
@@ -115,26 +113,7 @@ def _measure_directions(pair: tuple[Volume, Volume], voxel_size: float) -> dict[
     for threshold in THRESHOLDS:
         spread = asdict(measure_anisotropy(curves, directions, threshold, voxel_size, box))
         found[f"{threshold:g}"] = {**spread, "worst_direction": list(spread["worst_direction"])}
-    return found
-
-
-def find_warnings(measured: Mapping[str, Any]) -> list[str]:
-    """What a reader of the table must know, as sentences."""
-    warnings = list(measured["masked"]["mask"]["flaws"])
-    for name, found in measured["alignment"].items():
-        if found is not None and found["hand"] == "undecided":
-            warnings.append(
-                f"{name.replace('_', ' ')}: the hand is undecided, the maps do not tell it from its mirror image"
-            )
-    mean = measured["alignment"]["mean_to_truth"]
-    if mean is not None and mean["hand"] == "mirrored":
-        warnings.append("the mean map is of the other hand than the truth; it was compared mirrored")
-    for name, text in (("half_map", "the half-maps"), ("truth", "the mean map and the truth")):
-        curve = measured["fsc"][name]
-        if curve is not None and not any(curve):
-            warnings.append(f"{text} have nothing to correlate: one of them is zero everywhere")
-    intervals = measured["intervals"]
-    gap = None if intervals is None else intervals["mean_gap"]
-    if gap is not None and gap["low"] > GAP_OF_CHANCE:
-        warnings.append("the half-maps promise more than the truth bears out (hallucination gap): they share a bias")
-    return warnings
+    reached = [frequency(resolution(curve, THRESHOLDS[0], box, voxel_size)) for curve in curves]
+    order = sorted(range(len(reached)), key=reached.__getitem__)
+    chosen = {"worst": order[0], "median": order[len(order) // 2], "best": order[-1]}
+    return found | {"curves": {name: curves[cone].tolist() for name, cone in chosen.items()}}

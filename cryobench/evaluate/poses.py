@@ -20,8 +20,8 @@ class PoseErrors:
     angles: NDArray[np.float64]
     shifts: NDArray[np.float64] | None
 
-    def summarise(self) -> dict[str, dict[str, float] | None]:
-        """Median, mean and 90th percentile of each, angles in degrees."""
+    def summarise(self) -> dict[str, dict[str, float | list[float]] | None]:
+        """Median, mean, 90th percentile, and every fifth percentile of each, angles in degrees."""
         return {
             "rotation_degrees": _summary(np.rad2deg(self.angles)),
             "shift": None if self.shifts is None else _summary(self.shifts),
@@ -84,9 +84,10 @@ def measure_poses(
     return PoseErrors(angles, None if moved_shifts is None else np.linalg.norm(moved_shifts - true[1], axis=1))
 
 
-def _summary(values: NDArray[np.float64]) -> dict[str, float]:
+def _summary(values: NDArray[np.float64]) -> dict[str, float | list[float]]:
     return {
         "median": float(np.median(values)),
         "mean": float(values.mean()),
         "percentile_90": float(np.percentile(values, 90)),
+        "percentiles": np.percentile(values, np.arange(0, 101, 5)).tolist(),
     }

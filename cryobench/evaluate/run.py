@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +12,15 @@ import numpy as np
 import xarray as xr
 
 from cryobench.conventions import HALVES
-from cryobench.dataset.store import open_predicted, open_store
-from cryobench.evaluate.describe import rounded
-from cryobench.evaluate.measure import find_warnings, measure
+from cryobench.dataset.store import digest, open_predicted, open_store
+from cryobench.errors import StoreError
+from cryobench.evaluate.describe import digest_volume, rounded
+from cryobench.evaluate.export import write_fsc_curves
+from cryobench.evaluate.measure import measure
 from cryobench.evaluate.options import Options
 from cryobench.evaluate.poses import measure_poses
 from cryobench.evaluate.snapshots import measure_over_time
 from cryobench.evaluate.stores import (
-    check_grid,
     check_kinship,
     read_estimated_poses,
     read_snapshots,
@@ -29,7 +29,10 @@ from cryobench.evaluate.stores import (
     read_volume,
 )
 from cryobench.evaluate.superpose import Superposed, superpose
+from cryobench.evaluate.truth import read_truth
+from cryobench.evaluate.warn import find_warnings
 from cryobench.evaluate.yardsticks import measure_yardsticks
+from cryobench.interop.atomic import written_whole
 from cryobench.interop.mrc import write_map
 from cryobench.machine import torch_threads
 from cryobench.types import Volume
@@ -45,8 +48,9 @@ class Evaluation:
 
     Attributes:
         result: the content of ``result.json``.
-        maps: by name, all in the frame of ``half1``: ``half1`` as the method returned it, ``half2`` superposed on it, and
-            ``mean``, of half 1 and the superposed half 2, brought to the same standard deviation first.
+        maps: by name, all in the frame of ``half1``: ``half1`` as the method returned it, ``half2`` superposed on it,
+            ``mean``, of half 1 and the superposed half 2, brought to the same standard deviation first, and ``truth``, superposed
+            on the mean, where there is one.
         voxel_size: angstrom.
     """
 
@@ -55,47 +59,67 @@ class Evaluation:
     voxel_size: float
 
 
-def evaluate(
-    directory: Path, truth_map: tuple[Volume, float] | None = None, options: Options | None = None
-) -> dict[str, Any]:
-    """Measure the run in ``directory`` and write ``result.json``, ``half1.mrc``, ``half2.mrc`` and ``mean.mrc`` into it.
+def evaluate(directory: Path, truth: str | Path | None = None, options: Options | None = None) -> dict[str, Any]:
+    """Measure the run in ``directory`` and write ``result.json``, maps and curves into it, see :func:`write_result`.
 
     Args:
-        directory: with ``observed.zarr``, ``predicted.zarr`` and, for simulated data, ``truth.zarr``.
-        truth_map: a volume and its voxel size in angstrom to take as the truth instead.
+        directory: with ``observed.zarr``, ``predicted.zarr`` and, for simulated data, ``truth.zarr``; what was reconstructed
+            with the true poses, ``oracle.zarr``, is measured as a yardstick where it is there.
+        truth: what to compare with where the dataset has no truth of its own, see :func:`cryobench.evaluate.truth.read_truth`.
         options: how to compare.
 
     Returns:
         The content of ``result.json``.
 
     Raises:
-        StoreError: if a store is missing, unfinished, or made from other data.
+        StoreError: if a store is missing, unfinished, or made from other data, or there is a truth already.
         InputError: if the truth or a mask has another box or voxel size.
     """
-    truth = directory / "truth.zarr"
+    predicted, observed, own_truth, oracle = (
+        directory / f"{name}.zarr" for name in ("predicted", "observed", "truth", "oracle")
+    )
+    if not predicted.exists():
+        raise StoreError(
+            f"expected a run directory with predicted.zarr at {directory}, found "
+            f"{'none in it' if directory.is_dir() else 'nothing there'}; `cryobench reconstruct` makes one from a dataset"
+        )
+    if truth is not None and own_truth.exists():
+        raise StoreError(f"{directory} has a truth of its own; --truth is for imported data and bare maps")
     evaluation = evaluate_stores(
-        directory / "predicted.zarr", directory / "observed.zarr", truth if truth.exists() else None, truth_map, options
+        predicted,
+        observed,
+        own_truth if own_truth.exists() else None,
+        given_truth=truth,
+        options=options,
+        oracle=oracle if oracle.exists() else None,
     )
     write_result(evaluation, directory)
     return evaluation.result
 
 
 def write_result(evaluation: Evaluation, directory: Path) -> None:
-    """Write ``result.json`` and the maps: half 1 as it is, half 2 superposed on it, and their mean, all in one frame."""
+    """Write ``result.json``, the maps in one frame, and the correlation curves for other programs.
+
+    The maps are half 1 as it is, half 2 superposed on it, their mean, and the truth superposed on that. The curves are in
+    ``fsc.csv`` and, as the XML that EMDB and ChimeraX read, a file each in the folder ``fsc``.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
     for name, volume in evaluation.maps.items():
         write_map(directory / f"{name}.mrc", volume, evaluation.voxel_size)
+    write_fsc_curves(evaluation.result, directory)
     text = json.dumps(evaluation.result, indent=1, sort_keys=True, allow_nan=False)
-    partial = directory / "result.json.partial"
-    partial.write_text(text + "\n", encoding="utf-8")
-    os.replace(partial, directory / "result.json")
+    with written_whole(directory / "result.json") as partial:
+        partial.write_text(text + "\n", encoding="utf-8")
 
 
 def evaluate_stores(
     predicted: Path,
     observed: Path,
-    truth: Path | None,
-    truth_map: tuple[Volume, float] | None = None,
+    truth: Path | None = None,
+    *,
+    given_truth: str | Path | None = None,
     options: Options | None = None,
+    oracle: Path | None = None,
 ) -> Evaluation:
     """Measure what a method returned, on the CPU, in one thread: the same stores give the same result, byte for byte.
 
@@ -103,8 +127,9 @@ def evaluate_stores(
         predicted: path of ``predicted.zarr``.
         observed: path of ``observed.zarr``.
         truth: path of ``truth.zarr``, if there is one.
-        truth_map: a volume and its voxel size in angstrom to take as the truth instead.
+        given_truth: a truth to compare with instead, see :func:`cryobench.evaluate.truth.read_truth`.
         options: how to compare.
+        oracle: path of a predicted store of the same images that was made with the true poses, if there is one.
 
     Raises:
         StoreError: if a store is missing, unfinished, or made from other data.
@@ -118,9 +143,10 @@ def evaluate_stores(
     voxel_size, symmetry = float(attrs["voxel_size"]), str(attrs["symmetry"])
     first, second = (read_volume(halves[half]["volume"].values, f"half {half}") for half in HALVES)
     box = first.shape[-1]
-    truth_volume = None
-    if truth_map is not None:
-        truth_volume = check_grid(*truth_map, box, voxel_size)
+    truth_volume, given = None, None
+    if given_truth is not None:
+        given = read_truth(given_truth, box, voxel_size, options.resample)
+        truth_volume = given.volume
     elif truth_set is not None:
         truth_volume = read_truth_store(truth_set, box, voxel_size)
     with torch_threads(1):
@@ -128,17 +154,41 @@ def evaluate_stores(
         measured = measure(superposed, voxel_size, symmetry, options)
         snapshots = {half: list(read_snapshots(halves[half])) for half in HALVES}
         measured |= measure_over_time(snapshots, superposed, voxel_size)
-        yardsticks = measure_yardsticks(truth_volume, box, voxel_size, symmetry) if options.yardsticks else None
+        yardsticks = None
+        if options.yardsticks:
+            oracle_halves = None
+            if oracle is not None and truth_set is not None:
+                oracle_halves = _read_oracle(oracle, observed_set, truth_set)
+            yardsticks = measure_yardsticks(truth_volume, box, voxel_size, symmetry, oracle_halves)
         poses = None
-        if truth_set is not None and truth_map is None:
+        if truth_set is not None and given is None:
             poses = _measure_poses(halves, observed_set, truth_set, superposed, symmetry)
     result = {
         "schema": SCHEMA_VERSION,
         **_describe_run(attrs, halves, observed_set, truth_set),
+        **({} if given is None else {"specimen": given.specimen}),
+        "options": {**options.describe(), "truth": None if given is None else given.source},
+        "digests": {
+            "observed": attrs["observed_digest"],
+            "half1": digest_volume(first),
+            "half2": digest_volume(second),
+            "truth": None if truth_volume is None else digest_volume(truth_volume),
+            "truth_store": digest(truth_set)
+            if truth_set is not None
+            else given.source.get("digest")
+            if given
+            else None,
+        },
         **rounded({**measured, "yardsticks": yardsticks, "poses": poses}),
-        "warnings": find_warnings(measured),
+        "warnings": [*(() if given is None else given.notes), *find_warnings(measured, superposed)],
     }
-    return Evaluation(result, superposed.maps, voxel_size)
+    return Evaluation(result, maps_of(superposed), voxel_size)
+
+
+def maps_of(superposed: Superposed) -> dict[str, Volume]:
+    """What is written: the maps, and the truth moved onto the mean map where there is one."""
+    truth = superposed.truths.get("mean")
+    return {**superposed.maps, **({} if truth is None else {"truth": truth})}
 
 
 def _describe_run(
@@ -158,12 +208,21 @@ def _describe_run(
         "dataset": {"seed": truth_attrs["seed"], "scenario": truth_attrs["scenario"]} if truth_attrs else None,
         "symmetry": str(attrs["symmetry"]),
         "oracle_poses": bool(attrs["oracle_poses"]),
+        "given_poses": attrs.get("given_poses"),
         "particles": {f"half{half}": int((particles == half).sum()) for half in HALVES},
         "snr": snr if truth_attrs else None,
         "noise": observed.attrs["noise_note"],
         "cost": rounded(_cost(halves, bool(attrs.get("side_by_side")))),
         "provenance": attrs["provenance"],
     }
+
+
+def _read_oracle(path: Path, observed: xr.Dataset, truth: xr.Dataset) -> tuple[Volume, Volume]:
+    """Half-maps made with the true poses of these very images."""
+    attrs, halves = open_predicted(path)
+    check_kinship(attrs, observed, truth, path.name)
+    first, second = (read_volume(halves[half]["volume"].values, f"half {half} of {path.name}") for half in HALVES)
+    return first, second
 
 
 def _measure_poses(

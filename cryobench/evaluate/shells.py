@@ -2,46 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
 from cryobench.errors import InputError
 from cryobench.types import Curve, Volume
 
-Counting = Literal["once", "relion"]
+_NEXT_TO_NOTHING = 1e-3
+"""Power beyond the Nyquist sphere, of what the last shell holds within it: what the edge of a mask spills, and no steep decay."""
 
 
 class Shells:
     """Shells ``0 ... box // 2`` of the half-space spectrum that ``rfftn`` gives of a cubic box.
 
-    A coefficient belongs to the shell of its rounded radius (Harauz & van Heel 1986).
+    A coefficient belongs to the shell of its rounded radius (Harauz & van Heel 1986). Every coefficient of the half-space
+    counts once, as in RELION: those of the plane ``kx = 0`` come with their mates and so weigh double, which moves the curve of
+    noisy maps by a fraction of its own standard error, ``sqrt(1 / (2 shell))`` or so, and makes it the one that others see.
 
     Args:
         box: voxels along a side.
         device: where the tables lie.
-        counting: ``"once"``: every coefficient of the whole spectrum counts once, and none at or beyond the Nyquist sphere,
-            so a rotation of the grid onto itself changes no sum. ``"relion"``: as RELION 3.1 counts, over the half-space
-            alone, where coefficients of the plane ``kx = 0`` come with their mates and so weigh double, and over the whole
-            last shell.
+        within_nyquist: leave out the half of an even box's last shell that lies at or beyond the Nyquist sphere.
 
     Attributes:
         index: shell of every coefficient, flat, ``(z * y * xhalf,)``.
-        weight: how often it counts, float64, flat.
+        weight: whether it counts, 0 or 1, float64, flat.
     """
 
-    def __init__(self, box: int, device: torch.device | str = "cpu", counting: Counting = "once") -> None:
+    def __init__(self, box: int, device: torch.device | str = "cpu", within_nyquist: bool = False) -> None:
         self.box = box
         x, y, z = half_space(box, device)
         squared = (x**2 + y**2 + z**2).flatten()
         radius = squared.sqrt().round().long()
-        if counting == "once":
-            # a coefficient with kx > 0 stands for its Friedel mate too
-            weight = torch.where(x > 0, 2.0, 1.0).expand(box, box, -1).flatten() * (squared < (box / 2) ** 2)
-        else:
-            weight = (radius <= box // 2).double()
-        self.weight = weight
+        self.weight = (squared < (box / 2) ** 2 if within_nyquist else radius <= box // 2).double()
         self.index = radius.clamp(max=box // 2)
 
     def sum(self, values: Tensor) -> Curve:
@@ -71,6 +64,26 @@ def half_space_points(box: int) -> Tensor:
 def spectrum(volume: Volume) -> Tensor:
     """Half-space spectrum in double precision; its phase origin is voxel 0, which correlations do not see."""
     return torch.fft.rfftn(volume.to(torch.float64))
+
+
+def shared_shells(a: Tensor, b: Tensor) -> Shells:
+    """The shells over which two spectra compare: within the Nyquist sphere, if one of them ends there.
+
+    Volumes that were rotated, or cut to a coarser grid, hold nothing beyond that sphere; the last shell of an even box reaches
+    half a shell beyond. What one of two volumes cannot hold says nothing about how well they agree.
+    """
+    box = a.shape[0]
+    shells = Shells(box, a.device)
+    if box % 2:
+        return shells
+    within = Shells(box, a.device, within_nyquist=True)
+    last = ((shells.weight > 0) & (shells.index == box // 2)).nonzero()[:, 0]
+    inside = within.weight[last]
+    for values in (a, b):
+        power = values.flatten()[last].abs() ** 2
+        if ((1 - inside) * power).sum() <= _NEXT_TO_NOTHING * (inside * power).sum():
+            return within
+    return shells
 
 
 def check_pair(a: Volume, b: Volume) -> None:

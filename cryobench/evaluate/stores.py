@@ -23,14 +23,16 @@ SAME_VOXEL = 1e-4
 Poses = tuple[NDArray[np.float64], NDArray[np.float64] | None]
 
 
-def check_kinship(attrs: Mapping[str, Any], observed: xr.Dataset, truth: xr.Dataset | None) -> None:
+def check_kinship(
+    attrs: Mapping[str, Any], observed: xr.Dataset, truth: xr.Dataset | None, name: str = "predicted.zarr"
+) -> None:
     """Refuse stores that were not made from one another.
 
     Raises:
         StoreError: if they were not.
     """
     if attrs["observed_digest"] != digest(observed):
-        raise StoreError("predicted.zarr was made from another observed.zarr than the one given; reconstruct again")
+        raise StoreError(f"{name} was made from another observed.zarr than the one given; reconstruct again")
     if truth is not None and observed.attrs.get("truth_digest") != digest(truth, salt=str(truth.attrs["salt"])):
         raise StoreError("truth.zarr is not the truth of observed.zarr; simulate both into one directory")
 
@@ -85,20 +87,6 @@ def read_truth_store(truth: xr.Dataset, box: int, voxel_size: float) -> Volume:
     return fourier_crop_volumes(volume, box)
 
 
-def check_grid(volume: Volume, found: float, box: int, voxel_size: float, name: str = "truth") -> Volume:
-    """A given map in double precision, if it lies on the grid expected.
-
-    Raises:
-        InputError: if it has another box or voxel size, or holds NaN.
-    """
-    if tuple(volume.shape) != (box,) * 3 or abs(found / voxel_size - 1) > SAME_VOXEL:
-        raise InputError(
-            f"expected a {name} of {box} voxels a side at {voxel_size:g} Å, got {tuple(volume.shape)} at {found:g} Å; "
-            "resample it first, or ask for it to be resampled"
-        )
-    return read_volume(volume.detach().cpu().numpy(), f"{name} map")
-
-
 def read_map_at(path: Path, box: int, voxel_size: float, resample: bool, name: str) -> tuple[Volume, str | None]:
     """A map file on the grid expected, and a sentence on what was done to put it there (None: nothing).
 
@@ -112,7 +100,10 @@ def read_map_at(path: Path, box: int, voxel_size: float, resample: bool, name: s
     if tuple(volume.shape) == (box,) * 3 and abs(file.voxel_size / voxel_size - 1) <= SAME_VOXEL:
         return volume.double(), None
     if not resample:
-        return check_grid(volume, file.voxel_size, box, voxel_size, name), None
+        raise InputError(
+            f"expected a {name} of {box} voxels a side at {voxel_size:g} Å, got {tuple(volume.shape)} at "
+            f"{file.voxel_size:g} Å in {path}; resample it first, or ask for it with --resample where it may be"
+        )
     said = " x ".join(str(n) for n in volume.shape[::-1])
     note = f"the {name} was resampled from {said} voxels of {file.voxel_size:.4g} Å to {box} of {voxel_size:.4g} Å"
     return DensityMap(name, path).density(box, voxel_size).double(), note

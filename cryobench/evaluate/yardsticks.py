@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -13,17 +12,16 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from cryobench.errors import InputError
-from cryobench.evaluate.align import align
+from cryobench.evaluate.describe import describe_resolutions
 from cryobench.evaluate.fsc import correlate, frequency, resolution
-from cryobench.evaluate.move import apply
+from cryobench.evaluate.noise_halves import correlate_unmoved_noise_halves, recall_noise_halves
 from cryobench.evaluate.shells import Shells, half_space_points
+from cryobench.evaluate.superpose import scaled_mean
 from cryobench.physics.fourier import fourier_crop_volumes
-from cryobench.physics.symmetry import symmetrise
 from cryobench.types import Curve, Volume
 
 FITTED_SHELLS: Final = 16
 """Of the ellipsoid: finer than that its ripples, and not its shape, decide."""
-NOISE_DRAWS: Final = 4
 
 
 @dataclass(frozen=True)
@@ -108,11 +106,13 @@ class _Target:
         self, truth: Volume, length: float, centre: NDArray[np.float64], frame: NDArray[np.float64], last: int
     ) -> None:
         box = truth.shape[-1]
-        shells = Shells(box)
+        shells = Shells(box, within_nyquist=True)
         used = (shells.weight > 0) & (shells.index <= last)
         grid = half_space_points(box)[used].numpy() / length
         spectrum = torch.fft.rfftn(torch.fft.ifftshift(truth)).flatten()[used].numpy()
-        self.shell, self.weight, self.count = shells.index[used].numpy(), shells.weight[used].numpy(), box // 2 + 1
+        self.shell, self.count = shells.index[used].numpy(), box // 2 + 1
+        # every coefficient once, its mate included: of a specimen with axes, the plane that a half-space holds twice is no sample
+        self.weight = np.where(grid[:, 0] > 0, 2.0, 1.0)
         # the ellipsoid's own transform is real about its centre: only that part of the truth's can correlate with it
         self.aligned = (spectrum * np.exp(2j * np.pi * (grid @ centre))).real
         self.power = self._sum(np.abs(spectrum) ** 2)
@@ -132,54 +132,48 @@ class _Target:
         return np.where(power > 0, self._sum(self.aligned * model) / np.sqrt(np.maximum(power, 1e-300)), 0.0)
 
 
-@lru_cache(maxsize=64)
-def correlate_noise_halves(
-    box: int, symmetry: str = "C1", draws: int = NOISE_DRAWS, seed: int = 0
-) -> tuple[Curve, ...]:
-    """FSC between maps of white noise, one aligned to the other: what alignment alone makes of nothing.
+def measure_yardsticks(
+    truth: Volume | None,
+    box: int,
+    voxel_size: float,
+    symmetry: str,
+    oracle: tuple[Volume, Volume] | None = None,
+) -> dict[str, Any]:
+    """The yardsticks, as ``result.json`` carries them; the ellipsoid only where there is a truth.
 
     Args:
+        truth: of the grid of the maps, or None.
         box: voxels along a side.
-        symmetry: point group imposed on both maps first, as a method that knows it would.
-        draws: pairs of maps.
-        seed: of the noise.
-
-    Returns:
-        One curve ``(box // 2 + 1,)`` for each pair.
+        voxel_size: angstrom.
+        symmetry: point group of the maps.
+        oracle: half-maps that were reconstructed with the true poses, in the frame of the truth; or None.
     """
-    generator, curves = torch.Generator().manual_seed(seed), []
-    for _ in range(draws):
-        first, second = (
-            symmetrise(torch.randn(box, box, box, generator=generator, dtype=torch.float64), symmetry) for _ in range(2)
-        )
-        curves.append(correlate(first, apply(align(second, first, 1.0, symmetry), second)))
-    return tuple(curves)
-
-
-_ELLIPSOIDS: dict[str, Ellipsoid] = {}
-
-
-def ellipsoid_of(truth: Volume, voxel_size: float) -> Ellipsoid:
-    """:func:`fit_ellipsoid`, kept for as long as the process lives: the runs of a suite share a few truths."""
-    key = hashlib.sha256(truth.detach().cpu().numpy().tobytes() + repr((voxel_size, truth.shape)).encode()).hexdigest()
-    if key not in _ELLIPSOIDS:
-        _ELLIPSOIDS[key] = fit_ellipsoid(truth, voxel_size)
-    return _ELLIPSOIDS[key]
-
-
-def measure_yardsticks(truth: Volume | None, box: int, voxel_size: float, symmetry: str) -> dict[str, Any]:
-    """Both yardsticks, as ``result.json`` carries them; the ellipsoid only where there is a truth."""
-    noise = torch.stack(correlate_noise_halves(box, symmetry))
+    noise = recall_noise_halves(box, symmetry)
     yardsticks: dict[str, Any] = {
-        "noise_halves": {"half_map": noise.mean(0).tolist(), "half_map_highest": noise.max(0).values.tolist()},
+        "noise_halves": {
+            **_describe({"half_map": noise.mean(0)}, box, voxel_size),
+            "half_map_highest": noise.max(0).values.tolist(),
+            "half_map_unmoved": correlate_unmoved_noise_halves(box, symmetry).mean(0).tolist(),
+        },
         "ellipsoid": None,
+        "oracle_poses": None,
     }
     if truth is not None:
-        found = ellipsoid_of(truth, voxel_size)
+        found = fit_ellipsoid(truth, voxel_size)
         yardsticks["ellipsoid"] = {
+            **_describe({"half_map": torch.ones_like(found.curve), "truth": found.curve}, box, voxel_size),
             "semi_axes": list(found.semi_axes),
             "edge": found.edge,
-            "truth": found.curve.tolist(),
-            "half_map": [1.0] * (box // 2 + 1),
         }
+        if oracle is not None:  # in the frame of the truth already, so that nothing is aligned
+            curves = {"half_map": correlate(*oracle), "truth": correlate(scaled_mean(*oracle), truth)}
+            yardsticks["oracle_poses"] = _describe(curves, box, voxel_size)
     return yardsticks
+
+
+def _describe(curves: Mapping[str, Curve], box: int, voxel_size: float) -> dict[str, Any]:
+    """Curves by what they compare, and their resolutions."""
+    return {
+        **{name: curve.tolist() for name, curve in curves.items()},
+        "resolution": {name: describe_resolutions(curve, box, voxel_size) for name, curve in curves.items()},
+    }

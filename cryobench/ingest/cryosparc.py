@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from cryobench.ingest.formats import check_program
 from cryobench.ingest.options import ImportOptions
 from cryobench.ingest.particles import Progress
 from cryobench.ingest.stacks import import_stacks
@@ -23,7 +24,7 @@ def import_cryosparc(
 
     The image stacks are looked for beside the file and in every directory above it (one of them is the project). The images
     are taken as they are, protein bright unless ``invert`` is asked for; halves are those of ``alignments3D/split`` where the
-    file has it. A killed import is completed by the same call.
+    file has both. A killed import is completed by the same call.
 
     Args:
         file: particle file with the fields ``blob`` and ``ctf`` (passthrough fields joined).
@@ -40,4 +41,5 @@ def import_cryosparc(
         InputError: if the file, a stack or an option is not what is needed.
         StoreError: if the store is there already, whole or begun by another call.
     """
+    check_program(file, "cryosparc")
     return import_stacks(read_particles(file), out, options, "cryoSPARC", invert, stack_directory, on_progress)

@@ -21,7 +21,8 @@ from cryobench.ingest.matching import (
 from cryobench.ingest.options import ImportOptions
 from cryobench.ingest.particles import Progress, import_particles
 from cryobench.ingest.pools import PatchPool
-from cryobench.interop.boxes import BoxTable, Matched, match_boxes, read_boxes
+from cryobench.interop.box_files import read_boxes
+from cryobench.interop.boxes import BoxTable, Matched, match_boxes
 from cryobench.interop.micrograph_ctf import MicrographCtf, read_micrograph_ctf
 from cryobench.interop.particles import ParticleTable
 from cryobench.noise.patches import content_digest
@@ -48,7 +49,7 @@ def import_micrographs(
 
     Args:
         micrographs: MRC files, or directories of them.
-        boxes: see :func:`cryobench.interop.boxes.read_boxes`; matched to the micrographs by name.
+        boxes: see :func:`cryobench.interop.box_files.read_boxes`; matched to the micrographs by name.
         ctf: see :func:`cryobench.interop.micrograph_ctf.read_micrograph_ctf`; matched likewise.
         out: directory for the store; created if it is not there.
         options: what every import is asked.

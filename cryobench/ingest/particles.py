@@ -19,7 +19,8 @@ import zarr
 from numpy.typing import NDArray
 
 from cryobench.conventions import HALVES
-from cryobench.dataset.store import build_store, finish_store, has_shard, open_unfinished, put, shards, writing
+from cryobench.dataset.create import build_store
+from cryobench.dataset.store import finish_store, has_shard, open_unfinished, put, shards, writing
 from cryobench.errors import InputError, StoreError
 from cryobench.ingest.options import ImportOptions
 from cryobench.ingest.pools import GeneratedPool, NoisePool
@@ -67,7 +68,7 @@ def import_particles(
 ) -> Path:
     """Write the particles of a table as ``out/observed.zarr``; a killed import is completed by the same call.
 
-    Halves are the table's own where it has them; else the particles are shuffled by the seed, blind to their micrographs, and
+    Halves are the table's own where it has both; else the particles are shuffled by the seed, blind to their micrographs, and
     dealt in turn to 1 and 2. The noise of each half is measured on its own particles, outside the particle radius.
 
     Args:
@@ -156,18 +157,16 @@ def _fill_noise(group: zarr.Group, pool: NoisePool, spectra: dict[int, Backgroun
 def _split(table: ParticleTable, seed: int) -> tuple[NDArray[np.int8], str]:
     if len(table) < len(HALVES):
         raise InputError(f"{table.source.name}: expected at least two particles, one for each half, got {len(table)}")
+    note = f"halves: shuffled with seed {seed}, blind to micrographs, and dealt in turn"
     if table.half is not None:
-        if len(np.unique(table.half)) < len(HALVES):
-            raise InputError(
-                f"{table.source.name}: expected particles of both halves, all that the file gives are of {table.half[0]}; "
-                f"remove the column (rlnRandomSubset or alignments3D/split) to have them split"
-            )
-        return table.half, "halves: those of the file"
+        if len(np.unique(table.half)) == len(HALVES):
+            return table.half, "halves: those of the file"
+        note += f"; in the file all particles are of half {table.half[0]}, and its poses, if any, were refined together"
     half = np.empty(len(table), dtype=np.int8)
     order = generator(seed, "split", 0).permutation(len(table))
     for i, name in enumerate(HALVES):
         half[order[i :: len(HALVES)]] = name
-    return half, f"halves: shuffled with seed {seed}, blind to micrographs, and dealt in turn"
+    return half, note
 
 
 def _sample(half: NDArray[np.int8]) -> NDArray[np.bool_]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from cryobench.ingest.formats import check_program
 from cryobench.ingest.options import ImportOptions
 from cryobench.ingest.particles import Progress
 from cryobench.ingest.stacks import import_stacks
@@ -23,7 +24,7 @@ def import_relion(
     """Import the particles of a RELION STAR file (3.0, 3.1 or later) as ``out/observed.zarr``.
 
     The images are taken as they are, protein bright unless ``invert`` is asked for; halves are those of ``rlnRandomSubset``
-    where the file has it. A killed import is completed by the same call.
+    where the file has both. A killed import is completed by the same call.
 
     Args:
         star: particle STAR file.
@@ -41,5 +42,6 @@ def import_relion(
         InputError: if the file, a stack or an option is not what is needed.
         StoreError: if the store is there already, whole or begun by another call.
     """
+    check_program(star, "relion")
     table = read_particles(star, amplitude_contrast=amplitude_contrast)
     return import_stacks(table, out, options, "RELION STAR", invert, stack_directory, on_progress)

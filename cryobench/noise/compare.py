@@ -13,7 +13,7 @@ from scipy import stats
 
 from cryobench.errors import InputError
 from cryobench.noise.fit import fit_noise, mean_periodogram
-from cryobench.noise.model import GaussianModel
+from cryobench.noise.model import GaussianModel, ModelKind
 from cryobench.noise.patches import Patches
 from cryobench.noise.statistics import Statistics, describe_noise
 from cryobench.types import Images
@@ -62,6 +62,7 @@ class Comparison:
         spectra: mean periodograms ``(box, box // 2 + 1)`` of patches and of drawn images.
         examples: a few of each, ``(image, y, x)``.
         histograms: bin centres in standard deviations, and the densities of both.
+        kind: of the model.
     """
 
     rows: list[Row]
@@ -71,6 +72,7 @@ class Comparison:
     spectra: tuple[NDArray[np.float64], NDArray[np.float64]]
     examples: tuple[Images, Images]
     histograms: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
+    kind: ModelKind
 
     def beyond(self, deviations: float = 3.0, held_out: bool = False) -> tuple[int, int, float]:
         """Statistics that differ by more than so many standard errors, of how many, and how many chance would give."""
@@ -128,6 +130,7 @@ def compare_noise(
         (mean_periodogram(patches.images), mean_periodogram(drawn)),
         (patches.images[:3], drawn[:3]),
         ((edges[:-1] + edges[1:]) / 2, densities[0], densities[1]),
+        model.kind,
     )
 
 

@@ -15,9 +15,11 @@ import torch
 import zarr
 from numpy.typing import NDArray
 
-from cryobench.dataset.store import build_store, finish_store, put
+from cryobench.dataset.create import build_store
+from cryobench.dataset.store import finish_store, put
 from cryobench.errors import InputError, StoreError
-from cryobench.interop.boxes import match_boxes, read_boxes
+from cryobench.interop.box_files import read_boxes
+from cryobench.interop.boxes import match_boxes
 from cryobench.interop.mrc import open_stack
 from cryobench.noise.cutting import PIXEL_TOLERANCE, Wanted, cut_patches
 from cryobench.noise.defects import Micrograph
@@ -49,7 +51,7 @@ def extract_noise(
 
     Args:
         micrographs: MRC files of one image each.
-        boxes: particle positions, in pixels of the micrographs as they are: as :func:`cryobench.interop.boxes.read_boxes` reads.
+        boxes: particle positions, in pixels of the micrographs, see :func:`cryobench.interop.box_files.read_boxes`.
         out: noise store to write.
         box: side of a patch, pixels of ``pixel_size``.
         pixel_size: angstrom to resample to; the micrographs' own if not given.

@@ -116,7 +116,8 @@ class Formation:
     def _insert(self, spectra: Tensor, block: slice, centre: float, gain: float, table: Tensor) -> None:
         self._modulate(spectra, self._transfer(block), block, centre, gain, -1.0)
         rotations, flat = self._rotations(block), table.view(-1)
-        kernels.scatter_slices(spectra.numpy(), self.step, rotations.numpy(), flat.numpy(), self.reach)
+        given = spectra.numpy(), kernels.NO_WEIGHTS, self.step, rotations.numpy(), flat.numpy(), self.reach
+        kernels.scatter_slices(*given)
 
     def _rotations(self, block: slice) -> Tensor:
         return self.rotations[block].detach().float().contiguous()

@@ -7,9 +7,11 @@ first called and keeps the result on disk. Arrays must be contiguous.
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 from collections.abc import Callable
-from typing import TypeAlias, TypeVar
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
 
 import numba
 import numpy as np
@@ -22,18 +24,26 @@ Doubles: TypeAlias = NDArray[np.float64]
 
 FLAGS = {"contract", "nsz"}
 """Fused multiply-add is allowed; nothing that would change the order of a sum."""
+DIGEST = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+"""Of this file."""
 
 
 def compiled(function: Function) -> Function:
     """Compile ``function`` when it is first called, and keep the result on disk where there is a place for it.
 
-    What is kept is thrown away when the function's own file changes, not when one that it calls does in another file.
+    What is kept is thrown away when the function's own file changes, or this one, whose functions others build upon.
     """
     function = inspect.unwrap(function)  # from the checks of shapes that tests put around every function
     try:
-        return numba.njit(function, nogil=True, cache=True, error_model="numpy", fastmath=FLAGS)
+        kept = numba.njit(function, nogil=True, cache=True, error_model="numpy", fastmath=FLAGS)
     except RuntimeError:  # neither beside the module nor in a home directory may anything be written
         return numba.njit(function, nogil=True, error_model="numpy", fastmath=FLAGS)
+    # numba looks at the time and size of the function's own file alone, though functions of others are compiled into it; a
+    # version of numba that keeps this elsewhere goes on as numba does
+    index: Any = getattr(getattr(kept, "_cache", None), "_cache_file", None)
+    if hasattr(index, "_source_stamp"):
+        index._source_stamp = (index._source_stamp, DIGEST)
+    return kept
 
 
 @compiled
@@ -99,67 +109,51 @@ def gather_slices(table: Singles, reach: int, step: float, rotations: Singles, s
                 spectra[image, row, kx, 1] = sign * ((one - wx) * im0 + wx * im1)
 
 
-@compiled
-def scatter_slices(spectra: Singles, step: float, rotations: Singles, table: Singles, reach: int) -> None:
-    """Transpose of :func:`gather_slices`: every coefficient is added to ``table`` with the weights that it is read with.
+def _make_scatter(columns: int) -> Callable[[Singles, Singles, float, Singles, Singles, int], None]:
+    """The transpose of :func:`gather_slices`, over a table of two numbers for each frequency, or of three.
 
-    In a fixed order, so that the same images give the same sums to the last bit.
+    The third is a sum of real weights, which go where the coefficients go.
     """
-    one, scale, box = np.float32(1), np.float32(step), spectra.shape[1]
-    to_y, to_z = np.uint64(2 * (reach + 1)), np.uint64(2 * (reach + 1) * (2 * reach + 1))
-    for image in range(rotations.shape[0]):
-        ax, ay, az = rotations[image, 0, 0] * scale, rotations[image, 0, 1] * scale, rotations[image, 0, 2] * scale
-        bx, by, bz = rotations[image, 1, 0] * scale, rotations[image, 1, 1] * scale, rotations[image, 1, 2] * scale
-        for row in range(box):
-            ky = row if 2 * row < box else row - box
-            y = np.float32(ky)
-            for kx in range(row_length(ky, box)):
-                x = np.float32(kx)
-                index, wx, wy, wz, sign = locate(x * ax + y * bx, x * ay + y * by, x * az + y * bz, reach)
-                real, imaginary = spectra[image, row, kx, 0], sign * spectra[image, row, kx, 1]
-                re0, im0, re1, im1 = (one - wx) * real, (one - wx) * imaginary, wx * real, wx * imaginary
-                first = np.uint64(2 * index)
-                for corner in range(4):
-                    weight = (wz if corner >= 2 else one - wz) * (wy if corner % 2 else one - wy)
-                    a = first + (to_z if corner >= 2 else np.uint64(0)) + (to_y if corner % 2 else np.uint64(0))
-                    table[a] += weight * re0
-                    table[a + np.uint64(1)] += weight * im0
-                    table[a + np.uint64(2)] += weight * re1
-                    table[a + np.uint64(3)] += weight * im1
+
+    @compiled
+    def scatter(spectra: Singles, weights: Singles, step: float, rotations: Singles, sums: Singles, reach: int) -> None:
+        one, scale, box = np.float32(1), np.float32(step), spectra.shape[1]
+        to_y, to_z = np.uint64(columns * (reach + 1)), np.uint64(columns * (reach + 1) * (2 * reach + 1))
+        for image in range(rotations.shape[0]):
+            ax, ay, az = rotations[image, 0, 0] * scale, rotations[image, 0, 1] * scale, rotations[image, 0, 2] * scale
+            bx, by, bz = rotations[image, 1, 0] * scale, rotations[image, 1, 1] * scale, rotations[image, 1, 2] * scale
+            for row in range(box):
+                ky = row if 2 * row < box else row - box
+                y = np.float32(ky)
+                for kx in range(row_length(ky, box)):
+                    x = np.float32(kx)
+                    index, wx, wy, wz, sign = locate(x * ax + y * bx, x * ay + y * by, x * az + y * bz, reach)
+                    real, imaginary = spectra[image, row, kx, 0], sign * spectra[image, row, kx, 1]
+                    first = np.uint64(columns * index)
+                    for corner in range(4):
+                        beside = (wz if corner >= 2 else one - wz) * (wy if corner % 2 else one - wy)
+                        w0, w1 = beside * (one - wx), beside * wx
+                        a = first + (to_z if corner >= 2 else np.uint64(0)) + (to_y if corner % 2 else np.uint64(0))
+                        b = a + np.uint64(columns)
+                        sums[a] += w0 * real
+                        sums[a + np.uint64(1)] += w0 * imaginary
+                        sums[b] += w1 * real
+                        sums[b + np.uint64(1)] += w1 * imaginary
+                        if columns == 3:  # known when it is compiled
+                            weight = weights[image, row, kx]
+                            sums[a + np.uint64(2)] += w0 * weight
+                            sums[b + np.uint64(2)] += w1 * weight
+
+    return scatter
 
 
-@compiled
-def scatter_weighted(
-    spectra: Singles, weights: Singles, step: float, rotations: Singles, sums: Singles, reach: int
-) -> None:
-    """:func:`scatter_slices` of spectra and of real weights ``(image, box, box // 2 + 1)`` at once.
-
-    ``sums`` is a flattened table ``(2 r + 1, 2 r + 1, r + 1, 3)`` of real part, imaginary part and weight.
-    """
-    one, scale, box = np.float32(1), np.float32(step), spectra.shape[1]
-    to_y, to_z = np.uint64(3 * (reach + 1)), np.uint64(3 * (reach + 1) * (2 * reach + 1))
-    for image in range(rotations.shape[0]):
-        ax, ay, az = rotations[image, 0, 0] * scale, rotations[image, 0, 1] * scale, rotations[image, 0, 2] * scale
-        bx, by, bz = rotations[image, 1, 0] * scale, rotations[image, 1, 1] * scale, rotations[image, 1, 2] * scale
-        for row in range(box):
-            ky = row if 2 * row < box else row - box
-            y = np.float32(ky)
-            for kx in range(row_length(ky, box)):
-                x = np.float32(kx)
-                index, wx, wy, wz, sign = locate(x * ax + y * bx, x * ay + y * by, x * az + y * bz, reach)
-                real, imaginary = spectra[image, row, kx, 0], sign * spectra[image, row, kx, 1]
-                weight = weights[image, row, kx]
-                first = np.uint64(3 * index)
-                for corner in range(4):
-                    beside = (wz if corner >= 2 else one - wz) * (wy if corner % 2 else one - wy)
-                    w0, w1 = beside * (one - wx), beside * wx
-                    a = first + (to_z if corner >= 2 else np.uint64(0)) + (to_y if corner % 2 else np.uint64(0))
-                    sums[a] += w0 * real
-                    sums[a + np.uint64(1)] += w0 * imaginary
-                    sums[a + np.uint64(2)] += w0 * weight
-                    sums[a + np.uint64(3)] += w1 * real
-                    sums[a + np.uint64(4)] += w1 * imaginary
-                    sums[a + np.uint64(5)] += w1 * weight
+NO_WEIGHTS = np.empty((0, 0, 0), np.float32)
+scatter_slices = _make_scatter(2)
+"""``(spectra, NO_WEIGHTS, step, rotations, table, reach)``: every coefficient is added to ``table`` with the weights that it is
+read with; in a fixed order, so that the same images give the same sums to the last bit."""
+scatter_weighted = _make_scatter(3)
+"""``(spectra, weights, step, rotations, sums, reach)``: the same of spectra and of real weights ``(image, box, box // 2 + 1)`` at
+once; ``sums`` is a flattened table ``(2 r + 1, 2 r + 1, r + 1, 3)`` of real part, imaginary part and weight."""
 
 
 @compiled

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch import Tensor
 from cryobench.conventions import origin
 from cryobench.errors import InputError
 from cryobench.physics.formation import Formation, serves
-from cryobench.physics.grids import coordinates, half_frequencies
+from cryobench.physics.grids import coordinates, half_frequencies, inside_nyquist
 from cryobench.physics.linear import apply_linear
 from cryobench.physics.padded import transform_padded, transpose_padded
 from cryobench.types import Images, Rotations, Spectra, Volume
@@ -102,14 +103,26 @@ def slice_spectrum(spectrum: VolumeSpectrum, rotations: Rotations, box: int, ove
         formation = Formation(spectrum.reach, spectrum.padding / oversampling, box, rotations.reshape(-1, 3, 3))
         slices = apply_linear(spectrum.values, formation.form_spectra, formation.collect_spectra)
         return torch.view_as_complex(slices).reshape(*batch, box, box // 2 + 1)
-    kx, ky = half_frequencies(box, spectrum.values)
-    disc = torch.nonzero((kx**2 + ky**2 < (box / 2) ** 2).flatten()).squeeze(-1)
-    frequencies = torch.stack([kx.flatten()[disc], ky.flatten()[disc]]) * (spectrum.padding / oversampling)
+    disc, inside = _nyquist_disc(box, spectrum.values.device)
+    frequencies = inside.to(spectrum.values.dtype) * (spectrum.padding / oversampling)
     # rows 0 and 1 of R are the specimen directions of the image's x and y: R^T (kx, ky, 0)
     points = rotations[..., :2, :].reshape(-1, 2, 3).transpose(1, 2).to(frequencies) @ frequencies
     values = _interpolate(spectrum, points)
     flat = values.new_zeros(*values.shape[:1], box * (box // 2 + 1)).index_copy(1, disc, values)
     return flat.reshape(*batch, box, box // 2 + 1)
+
+
+@lru_cache(maxsize=16)
+def _nyquist_disc(box: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Where the Nyquist disc lies in a flattened half-space: indices ``(p,)``, and frequencies ``(2, p)``, x and y.
+
+    Found on the CPU and kept: to count them on a GPU would make the processor wait for it at every batch.
+    """
+    with torch.inference_mode(False):
+        like = torch.zeros((), dtype=torch.float64)
+        disc = torch.nonzero(inside_nyquist(box, like).flatten()).squeeze(-1)
+        frequencies = torch.stack([k.flatten()[disc] for k in half_frequencies(box, like)])
+        return disc.to(device), frequencies.to(device)
 
 
 def _interpolate(spectrum: VolumeSpectrum, points: Tensor) -> Tensor:
@@ -123,16 +136,12 @@ def _interpolate(spectrum: VolumeSpectrum, points: Tensor) -> Tensor:
     corner = lower.long()
     index = ((corner[:, 2] + reach) * rows + corner[:, 1] + reach) * columns + corner[:, 0]
     wx, wy, wz = (torch.stack([1 - weight[:, a], weight[:, a]]) for a in range(3))
-    total: Tensor | None = None
-    for dz in (0, 1):
-        for dy in (0, 1):
-            plane = wz[dz] * wy[dy]
-            for dx in (0, 1):
-                sample = table.index_select(0, (index + ((dz * rows + dy) * columns + dx)).flatten())
-                part = sample * (plane * wx[dx]).flatten()[:, None]
-                total = part if total is None else total + part
-    assert total is not None
-    values = torch.view_as_complex(total).reshape(mirrored.shape)
+    weights = (wz[:, None, None] * wy[:, None] * wx).reshape(8, *index.shape)
+    side = torch.arange(2, device=index.device)
+    corners = ((side[:, None, None] * rows + side[:, None]) * columns + side).reshape(8, 1, 1)
+    # all eight at once: the gradient of each selection is a table of its own
+    samples = table.index_select(0, (index + corners).flatten()).reshape(*weights.shape, 2)
+    values = torch.view_as_complex((samples * weights[..., None]).sum(0))
     return torch.where(mirrored, values.conj(), values)
 
 

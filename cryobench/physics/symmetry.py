@@ -36,13 +36,13 @@ def rotate_volume(volume: Volume, rotation: Rotations) -> Volume:
     A rotation that permutes axes only flips and transposes; at an even box voxel 0 stays where it is, as its mirror image
     ``n`` is the same voxel in a periodic box.
     """
-    inverse = rotation.T.to(volume)
-    permutation = inverse.round()
+    inverse = rotation.T.to(volume.dtype)
+    permutation = inverse.round()  # looked at where the rotation is: a GPU that holds the volume is not waited for
     if torch.equal(permutation, inverse):
         return _permute_axes(volume, permutation)
     axis = coordinates(volume.shape[-1], volume)
     z, y, x = torch.meshgrid(axis, axis, axis, indexing="ij")
-    points = torch.stack([x, y, z], -1) @ inverse.T
+    points = torch.stack([x, y, z], -1) @ inverse.T.to(volume)
     n = volume.shape[-1]
     grid = (points + origin(n)) * (2 / (n - 1)) - 1
     return torch.nn.functional.grid_sample(volume[None, None], grid[None], align_corners=True)[0, 0]

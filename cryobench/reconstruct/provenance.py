@@ -12,7 +12,7 @@ import torch
 
 import cryobench
 from cryobench.dataset.store import versions
-from cryobench.machine import available_cores
+from cryobench.machine import available_cores, processor
 from cryobench.reconstruct.halves import threads_per_half
 from cryobench.reconstruct.registry import methods
 
@@ -28,16 +28,6 @@ def git_state(folder: Path) -> dict[str, Any] | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return {"commit": commit.stdout.strip(), "modified": bool(status.stdout.strip())}
-
-
-def processor() -> str:
-    """The processor's name."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
 
 
 def method_version(method: str) -> str | None:

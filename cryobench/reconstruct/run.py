@@ -8,101 +8,49 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 import xarray as xr
 import zarr
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from cryobench.conventions import HALVES
 from cryobench.dataset.store import PREDICTED_FORMAT, digest, finish_store, open_store
 from cryobench.dataset.view import Observed, Poses
-from cryobench.errors import CryobenchError, Declined, InputError, PluginError, StoreError, UnknownName
+from cryobench.errors import CryobenchError, Declined, PluginError, StoreError
 from cryobench.machine import available_cores
 from cryobench.physics.rotation import matrix_to_quaternion
-from cryobench.reconstruct.contract import Reconstruction, Reconstructor
+from cryobench.reconstruct.checks import check_method, check_result, parse_params
+from cryobench.reconstruct.contract import Reconstructor
 from cryobench.reconstruct.halves import run_in_turn, run_together
 from cryobench.reconstruct.harness import Harness
 from cryobench.reconstruct.provenance import describe, method_version
 from cryobench.reconstruct.registry import load_method
-from cryobench.scenario.spec import explain
 
 Progress = Callable[[int, int, int, dict[str, float]], None]
 """Called with (half, step, total, scalars)."""
 
 
-def parse_params(method: type[Reconstructor], params: Mapping[str, Any]) -> BaseModel:
-    """The method's parameters, validated.
+def known_poses(directory: Path, dataset: xr.Dataset) -> tuple[Poses, Literal["true", "imported"]]:
+    """Poses for methods that need them, and whose they are.
+
+    Those of a simulated set are the true ones; else they are those that an imported file came with, which some program estimated.
 
     Raises:
-        UnknownName: if a parameter of that name does not exist.
-        InputError: if a value does not fit.
+        Declined: if there are neither.
     """
-    known = method.Params.model_fields
-    for name in params:
-        if name not in known:
-            raise UnknownName(f"parameter of method {method.name!r}", name, known)
-    try:
-        return method.Params.model_validate(dict(params))
-    except ValidationError as error:
-        raise InputError(f"method {method.name!r}: {explain(error)}") from error
-
-
-def choose_device(method: type[Reconstructor], device: str | None) -> torch.device:
-    """The device to compute on: the one named, else CUDA where it is and the method can use it.
-
-    Raises:
-        Declined: if the method needs a GPU, or a device that is not here was named.
-    """
-    has_gpu = torch.cuda.is_available()
-    if device is None:
-        device = "cuda" if has_gpu and method.needs.gpu != "none" else "cpu"
-    try:
-        chosen = torch.device(device)
-    except RuntimeError as error:
-        raise InputError(f"expected a device such as 'cpu', 'cuda' or 'cuda:1', got {device!r}") from error
-    if chosen.type == "cuda" and not has_gpu:
-        raise Declined(
-            f"expected a CUDA device for --device {device}, found none; leave --device out to run on the CPU"
-        )
-    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
-        raise Declined(f"expected one of {torch.cuda.device_count()} CUDA devices, counted from 0, got {device}")
-    if method.needs.gpu == "required" and chosen.type != "cuda":
-        raise Declined(f"method {method.name!r} needs a CUDA device, and {device} was chosen or found")
-    return chosen
-
-
-def check_needs(method: type[Reconstructor]) -> None:
-    """Decline where a program that the method drives is missing."""
-    missing = [program for program in method.needs.programs if shutil.which(program) is None]
-    if missing:
-        raise Declined(f"method {method.name!r} needs {', '.join(missing)} on the search path; install it first")
-
-
-def check_method(
-    name: str, params: Mapping[str, Any] | None, device: str | None
-) -> tuple[type[Reconstructor], BaseModel, torch.device]:
-    """The method, its validated parameters and its device; everything that can be refused before any work is."""
-    method = load_method(name)
-    parsed = parse_params(method, params or {})
-    check_needs(method)
-    return method, parsed, choose_device(method, device)
-
-
-def known_poses(directory: Path, dataset: xr.Dataset) -> Poses:
-    """Poses for methods that need them: the true ones of a simulated set, else those an imported file came with."""
     truth = directory / "truth.zarr"
     if truth.exists():
-        source = open_store(truth, "truth")
-        names = ("rotation", "shift")
-    elif "given_rotation" in dataset:
-        source, names = dataset, ("given_rotation", "given_shift")
-    else:
-        raise Declined("this method needs poses; the dataset has neither a truth nor poses that it was imported with")
-    rotation, shift = (torch.as_tensor(source[name].values) for name in names)
-    return Poses(rotation, shift)
+        return _read_poses(open_store(truth, "truth"), "rotation", "shift"), "true"
+    if "given_rotation" in dataset:
+        return _read_poses(dataset, "given_rotation", "given_shift"), "imported"
+    raise Declined("this method needs poses; the dataset has neither a truth nor poses that it was imported with")
+
+
+def _read_poses(source: xr.Dataset, rotation: str, shift: str) -> Poses:
+    return Poses(torch.as_tensor(source[rotation].values), torch.as_tensor(source[shift].values))
 
 
 def _of_half(poses: Poses, dataset: xr.Dataset, half: int) -> Poses:
@@ -123,11 +71,12 @@ def reconstruct(
     seed: int = 0,
     device: str | None = None,
     budget: float = math.inf,
-    overwrite: bool = False,
+    overwrite: bool | Literal["other"] = False,
     workers: int | None = None,
+    store: str = "predicted.zarr",
     on_progress: Progress = lambda *_: None,
 ) -> Path:
-    """Reconstruct both half-sets of ``directory/observed.zarr`` into ``directory/predicted.zarr``.
+    """Reconstruct both half-sets of ``directory/observed.zarr`` into ``directory/predicted.zarr``, or another store beside it.
 
     A run that was stopped goes on where it was, from its finished half and its last checkpoint.
 
@@ -138,9 +87,11 @@ def reconstruct(
         seed: for the method's draws.
         device: ``"cpu"``, ``"cuda"``, ...; the best that is here if not given.
         budget: seconds for each half.
-        overwrite: replace a result of another method, parameters or seed.
-        workers: 2 runs the halves side by side, each in a process of its own, 1 in turn; 2 on a CPU of several cores if not
+        overwrite: replace what is there; ``"other"`` replaces a result of another method, parameters, seed or data, and keeps
+            this very one.
+        workers: 2 runs the halves side by side, each in a process of its own, 1 in turn; 2 where there are several cores, or GPUs, if not
             given. The result does not depend on it.
+        store: name of the store that is written.
         on_progress: called with (half, step, total, scalars).
 
     Returns:
@@ -152,8 +103,7 @@ def reconstruct(
     """
     method, parsed, chosen = check_method(method_name, params, device)
     dataset = open_store(directory / "observed.zarr", "observed")
-    if method.needs.poses:
-        known_poses(directory, dataset)
+    given_poses = known_poses(directory, dataset)[1] if method.needs.poses else None
     identity: dict[str, Any] = {
         "method": method_name,
         "params": parsed.model_dump(mode="json"),
@@ -162,7 +112,7 @@ def reconstruct(
         "observed_digest": digest(dataset),
         "budget_seconds": None if math.isinf(budget) else budget,
     }
-    path = directory / "predicted.zarr"
+    path = directory / store
     if _is_finished(path, identity, overwrite):
         return path
     attributes = {
@@ -170,7 +120,8 @@ def reconstruct(
         "complete": False,
         **identity,
         "device": str(chosen),
-        "oracle_poses": method.needs.poses,
+        "oracle_poses": given_poses == "true",
+        "given_poses": given_poses,
         "voxel_size": dataset.attrs["voxel_size"],
         "symmetry": dataset.attrs["symmetry"],
         "provenance": describe(method_name, chosen),
@@ -178,19 +129,28 @@ def reconstruct(
     root = zarr.open_group(path, mode="a", zarr_format=3)
     root.attrs.update(attributes)
     left = [half for half in HALVES if not root.require_group(f"half{half}").attrs.get("complete")]
-    work = _HalfWork(directory, method_name, params or {}, seed, str(chosen), budget)
     together = len(left) > 1 and (workers or default_workers(chosen)) > 1
+    devices = {half: str(device_of(half, chosen, together)) for half in left}
+    work = _HalfWork(directory, store, method_name, params or {}, seed, devices, budget)
     if left and "side_by_side" not in root.attrs:
         root.attrs["side_by_side"] = together
     (run_together if together else run_in_turn)(work, left, on_progress)
     finish_store(root)
-    shutil.rmtree(directory / "checkpoints", ignore_errors=True)
+    shutil.rmtree(_checkpoints(path), ignore_errors=True)
     return path
 
 
 def default_workers(device: torch.device) -> int:
-    """Halves to run at once: two where each can have a core; one GPU is kept busy by one half."""
-    return 2 if device.type == "cpu" and available_cores() > 1 else 1
+    """Halves to run at once: two where each can have a core or, if no GPU was named, a GPU; one is kept busy by one half."""
+    if device.type == "cpu":
+        return 2 if available_cores() > 1 else 1
+    return 2 if device.index is None and torch.cuda.device_count() > 1 else 1
+
+
+def device_of(half: int, device: torch.device, together: bool) -> torch.device:
+    """Where one half is computed: on a GPU of its own where the halves run side by side and no GPU was named."""
+    shared = device.type != "cuda" or device.index is not None or not together
+    return device if shared else torch.device("cuda", (half - 1) % torch.cuda.device_count())
 
 
 @dataclass(frozen=True)
@@ -198,22 +158,23 @@ class _HalfWork:
     """The work on one half, opened from disk where it is done."""
 
     directory: Path
+    store: str
     method_name: str
     params: Mapping[str, Any]
     seed: int
-    device: str
+    devices: Mapping[int, str]
     budget: float
 
     def __call__(self, half: int, on_progress: Callable[[int, int, dict[str, float]], None]) -> None:
         method = load_method(self.method_name)
         dataset = open_store(self.directory / "observed.zarr", "observed")
-        poses = known_poses(self.directory, dataset) if method.needs.poses else None
-        group = zarr.open_group(self.directory / "predicted.zarr" / f"half{half}", mode="r+")
+        poses = known_poses(self.directory, dataset)[0] if method.needs.poses else None
+        group = zarr.open_group(self.directory / self.store / f"half{half}", mode="r+")
         harness = Harness(
             group,
-            self.directory / "checkpoints" / f"half{half}.pt",
+            _checkpoints(self.directory / self.store) / f"half{half}.pt",
             method_seed(self.seed, half),
-            torch.device(self.device),
+            torch.device(self.devices[half]),
             self.budget,
             on_progress,
         )
@@ -221,13 +182,19 @@ class _HalfWork:
         _run_half(method(), observed, parse_params(method, self.params), harness, group)
 
 
-def _is_finished(path: Path, identity: Mapping[str, Any], overwrite: bool) -> bool:
+def _checkpoints(path: Path) -> Path:
+    """Where a method keeps its state while ``path`` is made."""
+    return path.with_suffix(".checkpoints")
+
+
+def _is_finished(path: Path, identity: Mapping[str, Any], overwrite: bool | Literal["other"]) -> bool:
     """Whether this very result is there already; clears the way for it where it may."""
     if not path.exists():
-        shutil.rmtree(path.parent / "checkpoints", ignore_errors=True)  # of a result that was since removed
+        shutil.rmtree(_checkpoints(path), ignore_errors=True)  # of a result that was since removed
         return False
     attrs = dict(zarr.open_group(path, mode="r").attrs) if (path / "zarr.json").is_file() else {}
-    if all(attrs.get(name) == value for name, value in identity.items()) and not (overwrite and attrs.get("complete")):
+    is_this = all(attrs.get(name) == value for name, value in identity.items())
+    if is_this and not (overwrite is True and attrs.get("complete")):
         return bool(attrs.get("complete"))
     begun = (path / "zarr.json").is_file() and not attrs  # stopped before it was labelled: nothing to lose
     if not overwrite and not begun:
@@ -236,7 +203,7 @@ def _is_finished(path: Path, identity: Mapping[str, Any], overwrite: bool) -> bo
             "choose another directory with --out, or pass --overwrite to replace it"
         )
     shutil.rmtree(path)
-    shutil.rmtree(path.parent / "checkpoints", ignore_errors=True)
+    shutil.rmtree(_checkpoints(path), ignore_errors=True)
     return False
 
 
@@ -255,7 +222,7 @@ def _run_half(
             harness.write_history()
             raise PluginError(f"method {method.name!r} failed: {type(error).__name__}: {error}") from error
     seconds = harness.elapsed()
-    _check_result(result, observed, method.name)
+    check_result(result, observed, method.name)
     harness.write_history()
     _write(group, "volume", result.volume, ("z", "y", "x"))
     if result.example_images is not None:
@@ -276,33 +243,6 @@ def _run_half(
             "complete": True,
         }
     )
-
-
-def _check_result(result: Reconstruction, observed: Observed, name: str) -> None:
-    if not isinstance(result, Reconstruction):
-        raise PluginError(f"expected method {name!r} to return a Reconstruction, got {type(result).__name__}")
-    box, particles = observed.box, len(observed)
-    shapes: dict[str, tuple[int | None, ...]] = {
-        "volume": (box, box, box),
-        "example_images": (None, box, box),
-        "rotations": (particles, 3, 3),
-        "shifts": (particles, 2),
-    }
-    for part, shape in shapes.items():
-        values: torch.Tensor | None = getattr(result, part)
-        if values is None and part != "volume":
-            continue
-        if values is None or not _fits(tuple(values.shape), shape) or not bool(torch.isfinite(values).all()):
-            got = "None" if values is None else f"shape {tuple(values.shape)}"
-            flawed = values is not None and not bool(torch.isfinite(values).all())
-            raise PluginError(
-                f"expected method {name!r} to return finite {part} of shape {str(shape).replace('None', 'any')}, got {got}"
-                + (" with NaN or infinity" if flawed else "")
-            )
-
-
-def _fits(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
-    return len(shape) == len(expected) and all(e in (None, n) for n, e in zip(shape, expected, strict=True))
 
 
 def _write(group: zarr.Group, name: str, values: torch.Tensor, dims: tuple[str, ...]) -> None:

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from importlib import resources
 from pathlib import Path
 from typing import Final
-
-import jinja2
-import plotly.offline
 
 from cryobench.errors import InputError
 from cryobench.noise.compare import Comparison
@@ -15,8 +11,9 @@ from cryobench.noise.model import GaussianModel
 from cryobench.noise.patches import Patches
 from cryobench.physics.fourier import fourier_crop_images
 from cryobench.report import noise_figures
-from cryobench.report.figures import image_panels
-from cryobench.report.page import LARGEST_BOX_SHOWN, Drawing
+from cryobench.report.document import Drawing, render
+from cryobench.report.images import LARGEST_BOX_SHOWN
+from cryobench.report.panels import image_panels
 
 FAR: Final = 3.0
 
@@ -40,6 +37,11 @@ def verdict(comparison: Comparison) -> list[str]:
     worst = sorted(comparison.rows, key=lambda row: -abs(row.z))[:3]
     listed = ", ".join(f"{row.name} ({row.z:+.1f})" for row in worst if abs(row.z) > FAR)
     said.append(f"Furthest off: {listed}." if listed else "No statistic is further off than that.")
+    if comparison.kind != "covariance" and any(r.name.startswith("edges") and abs(r.z) > FAR for r in comparison.rows):
+        said.append(
+            "Images of a spectrum are periodic: pixels at opposite edges are neighbours there, and strangers in a patch. "
+            "`cryobench noise fit --model covariance` makes a model whose images are not."
+        )
     return said
 
 
@@ -82,17 +84,14 @@ def write_noise_report(path: str | Path, comparison: Comparison, patches: Patche
         Drawing("deviates", "Differences", noise_figures.deviates(comparison), tall,
                 "Every statistic's difference in its standard errors; beyond the dashed lines lie 0.3 % of them by chance"),
     ]  # fmt: skip
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    template = resources.files("cryobench.report").joinpath("noise.html.jinja").read_text("utf-8")
-    html = environment.from_string(template).render(
+    html = render(
+        "noise.html.jinja",
+        title=f"Noise · {patches.source.name}",
+        drawings=drawings,
         comparison=comparison,
         patches=patches,
         model=model,
-        drawings={drawing.name: drawing for drawing in drawings},
         verdict=verdict(comparison),
-        plotly_js=plotly.offline.get_plotlyjs(),
     )
     path.write_text(html, encoding="utf-8")
     return path

@@ -1,10 +1,10 @@
-"""Where particles are seen from: densities of view directions on an equal-area map of the sphere, and their figures."""
+"""Where particles are seen from: densities of view directions on an equal-area map of the sphere; errors of poses found."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
 import numpy as np
 import plotly.graph_objects as go
@@ -12,10 +12,12 @@ import torch
 import xarray as xr
 from numpy.typing import NDArray
 
+from cryobench.conventions import HALVES
 from cryobench.dataset.priors import join_pose_prior
 from cryobench.physics.pose_distance import draw_prior, pose_distance
 from cryobench.physics.rotation import quaternion_to_matrix
-from cryobench.report.figures import MUTED, page_layout
+from cryobench.report.document import Drawing
+from cryobench.report.figures import HALF_COLOURS, MUTED, page_axis, page_layout
 from cryobench.types import Rotations
 
 ROWS: Final = 61
@@ -31,16 +33,30 @@ _PARALLELS, _MERIDIANS = (30, 60, 90, 120, 150), (-120, -60, 0, 60, 120)
 ViewMap = NDArray[np.float32]
 
 
-def gather_views(observed: xr.Dataset, truth: xr.Dataset | None) -> list[tuple[str, str, go.Figure]]:
-    """Maps of the particles' poses, where they are known, and of the prior assumed: title, caption and figure of each."""
+def draw_views(
+    observed: xr.Dataset, truth: xr.Dataset | None, halves: Mapping[int, xr.Dataset], alignment: Mapping[str, Any]
+) -> Iterator[Drawing]:
+    """Maps of the particles' poses where they are known, of those that the method found, and of the prior assumed.
+
+    Args:
+        observed: of the run.
+        truth: of the run, if there is one.
+        halves: predicted, with ``rotation`` where the method returned poses.
+        alignment: of ``result.json``: the poses found are turned into the frame of the truth, or of half 1.
+    """
     assumed = join_pose_prior(observed)
     prior = f"the prior that the method was told to assume ({assumed['kind']})"
-    poses, captions = {prior: draw_prior(assumed, MOST_POSES, 0)}, {prior: prior.capitalize()}
+    poses = {prior: draw_prior(assumed, MOST_POSES, 0)}
+    captions = {prior: prior.capitalize()}
+    estimated = [turn_poses(half, number, alignment) for number, half in halves.items() if "rotation" in half]
+    if estimated:
+        name = "poses that the method found"
+        poses = {name: _thin(torch.cat(estimated))} | poses
+        captions[name] = f"{name.capitalize()}, in the frame of {'half 1' if truth is None else 'the truth'}"
     known = observed.get("given_rotation") if truth is None else truth["rotation"]
-    name = "poses that the imported file states" if truth is None else "true poses of the particles"
     if known is not None:
-        rows = np.unique(np.linspace(0, len(known) - 1, MOST_POSES).round().astype(int))
-        own = quaternion_to_matrix(torch.as_tensor(known.values[rows]))
+        name = "poses that the imported file states" if truth is None else "true poses of the particles"
+        own = _thin(quaternion_to_matrix(torch.as_tensor(known.values)))
         every = torch.linspace(0, len(own) - 1, min(len(own), COMPARED)).round().long()
         symmetry = str(observed.attrs["symmetry"])
         distance = pose_distance(own[every], poses[prior][: len(every)], symmetry)
@@ -48,8 +64,66 @@ def gather_views(observed: xr.Dataset, truth: xr.Dataset | None) -> list[tuple[s
         poses = {name: own} | poses
         captions[name] = name.capitalize()
     kappa = smoothing(min(map(len, poses.values())))
-    drawn = view_figures({name: view_density(rotations, kappa) for name, rotations in poses.items()})
-    return [(f"View directions: {name}", captions[name], figure) for name, figure in drawn.items()]
+    densities = {name: view_density(rotations, kappa) for name, rotations in poses.items()}
+    rot, tilt = np.degrees(_grid())
+    for number, (name, figure) in enumerate(view_figures(densities).items()):
+        inside = np.isfinite(rot)
+        columns = {
+            "rot (degrees)": rot[inside].round(3).tolist(),
+            "tilt (degrees)": tilt[inside].round(3).tolist(),
+            "density (of uniform)": densities[name][inside].tolist(),
+        }
+        title = f"View directions: {name}"
+        yield Drawing(f"views-{number}", title, figure, "aspect-ratio: 1.9", captions[name], "views", False, columns)
+
+
+def _thin(rotations: Rotations) -> Rotations:
+    return rotations[torch.linspace(0, len(rotations) - 1, min(len(rotations), MOST_POSES)).round().long()]
+
+
+def turn_poses(half: xr.Dataset, number: int, alignment: Mapping[str, Any]) -> Rotations:
+    """Poses of a half turned as its map is to be compared: ``R Q^T``, or ``M R M Q^T`` if mirrored, ``M = diag(1, 1, -1)``.
+
+    Args:
+        half: with ``rotation (particle, quaternion)``.
+        number: of the half.
+        alignment: of ``result.json``; into the frame of the truth, or of half 1 where there is none.
+    """
+    rotations = quaternion_to_matrix(torch.as_tensor(half["rotation"].values.astype(np.float64)))
+    found = alignment.get(f"half{number}_to_truth") or (alignment["half2_to_half1"] if number == 2 else None)
+    if found is None:
+        return rotations
+    mirror = torch.diag(torch.tensor([1.0, 1.0, -1.0 if found["mirrored"] else 1.0], dtype=rotations.dtype))
+    turned = quaternion_to_matrix(torch.tensor(found["quaternion"], dtype=rotations.dtype)).T
+    return mirror @ rotations @ mirror @ turned
+
+
+def draw_pose_errors(poses: Mapping[str, Any] | None) -> Iterator[Drawing]:
+    """Share of the particles whose pose, or shift, is off by at most so much; from the percentiles of ``result.json``."""
+    for key, name, axis in (
+        ("rotation_degrees", "pose-errors", "rotation error (degrees)"),
+        ("shift", "shift-errors", "shift error (Å)"),
+    ):
+        found = {half: ((poses or {}).get(f"half{half}") or {}).get(key) or {} for half in HALVES}
+        curves = {half: spread["percentiles"] for half, spread in found.items() if spread.get("percentiles")}
+        if not curves:
+            continue
+        figure = go.Figure()
+        columns: dict[str, list[float]] = {}
+        for half, values in curves.items():
+            share = np.linspace(0, 100, len(values)).tolist()
+            line = {"color": HALF_COLOURS[half], "width": 2}
+            said = "%{y:.0f} % within %{x:.3g}"
+            figure.add_scatter(x=values, y=share, name=f"half {half}", mode="lines", line=line, hovertemplate=said)
+            columns |= {"share of particles (%)": share, f"half {half}, {axis}": list(values)}
+        figure.layout = page_layout(
+            margin={"l": 8, "r": 12, "t": 6, "b": 8},
+            showlegend=False,
+            xaxis=page_axis(axis, rangemode="tozero"),
+            yaxis=page_axis("% of particles", range=[0, 101], dtick=25),
+        )
+        title = axis.split(" (")[0].capitalize()
+        yield Drawing(name, title, figure, "height: 18rem", title, "pose-errors", False, columns)
 
 
 def smoothing(count: int) -> float:
@@ -136,7 +210,7 @@ def _figure(values: ViewMap, highest: float) -> go.Figure:
     turn = np.linspace(0, 2 * np.pi, 181)
     _add_line(figure, 2 * np.cos(turn), np.sin(turn), "#b8c1ca")
     note = {"showarrow": False, "font": {"size": 11, "color": MUTED}}
-    corners = (("rot \N{MINUS SIGN}180°", -1.8, -0.8, "top"), ("rot 180°", 1.8, -0.8, "top"))
+    corners = (("rot \N{MINUS SIGN}180°", -1.75, -0.85, "top"), ("rot 180°", 1.75, -0.85, "top"))
     for text, at_x, at_y, anchor in (("tilt 0°", 0, 1.02, "bottom"), ("tilt 180°", 0, -1.02, "top"), *corners):
         figure.add_annotation(text=text, x=at_x, y=at_y, yanchor=anchor, **note)
     hidden = {"visible": False, "fixedrange": True}
@@ -144,7 +218,7 @@ def _figure(values: ViewMap, highest: float) -> go.Figure:
         margin={"l": 2, "r": 2, "t": 2, "b": 2},
         showlegend=False,
         annotations=figure.layout.annotations,
-        xaxis=hidden | {"range": [-2.05, 2.05]},
+        xaxis=hidden | {"range": [-2.15, 2.15]},
         yaxis=hidden | {"range": [-1.2, 1.2], "scaleanchor": "x"},
     )
     return figure

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from cryobench.types import Images, Spectra
 
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Called with (stage, done, total)."""
+CPU: Final = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Imager:
         table: CTF of every micrograph.
         detector: its transfer function, or None.
         paired: micrograph of each noise patch, where particles are on those of their patches; else None.
+        device: where images are formed; they are equal from device to device but for rounding.
     """
 
     scenario: Scenario
@@ -48,20 +50,27 @@ class Imager:
     table: ContrastTransfer
     detector: DetectorTransfer | None
     paired: NDArray[np.int32] | None = None
+    device: torch.device = CPU
 
     @classmethod
     def prepare(
-        cls, scenario: Scenario, seed: int, volumes: Sequence[Tensor], weights: Sequence[float] = (1.0,)
+        cls,
+        scenario: Scenario,
+        seed: int,
+        volumes: Sequence[Tensor],
+        weights: Sequence[float] = (1.0,),
+        device: torch.device = CPU,
     ) -> Imager:
         """Draw the micrographs that the particles are on."""
         table = draw_micrographs(scenario.ctf, seed)
         detector = detector_of(scenario.ctf, scenario.image.native_pixel_size)
-        return cls(scenario, seed, tuple(volumes), tuple(weights), table, detector, paired_micrographs(scenario))
+        paired = paired_micrographs(scenario)
+        return cls(scenario, seed, tuple(volumes), tuple(weights), table, detector, paired, device)
 
     @cached_property
     def native(self) -> list[VolumeSpectrum]:
         """Spectra that native images are sliced from, one a state."""
-        return [transform_volume(volume, self.scenario.image.native_pixel_size) for volume in self.volumes]
+        return [transform_volume(v.to(self.device), self.scenario.image.native_pixel_size) for v in self.volumes]
 
     @cached_property
     def working(self) -> list[VolumeSpectrum]:
@@ -69,7 +78,7 @@ class Imager:
         spec = self.scenario.image
         if self._through_native:
             return self.native
-        return [transform_volume(volume, spec.native_pixel_size, spec.box) for volume in self.volumes]
+        return [transform_volume(v.to(self.device), spec.native_pixel_size, spec.box) for v in self.volumes]
 
     @property
     def _through_native(self) -> bool:

@@ -83,27 +83,33 @@ def parse_scenario(table: dict[str, Any], origin: str) -> Scenario:
     try:
         return Scenario.model_validate(table)
     except ValidationError as error:
-        raise InputError(f"{origin}: {_unknown(error) or explain(error)}") from error
+        raise InputError(f"{origin}: {explain_unknown(error, Scenario, 'a scenario') or explain(error)}") from error
 
 
-def _unknown(error: ValidationError) -> str:
-    """The first setting that does not exist, and those that do where it was given; empty if the error is another."""
+def explain_unknown(error: ValidationError, root: type[BaseModel], what: str) -> str:
+    """The first setting that does not exist, and those that do where it was given; empty if the error is another.
+
+    Args:
+        error: of validating a table as ``root``.
+        root: the model.
+        what: to call it.
+    """
     for item in error.errors():
         if item["type"] == "extra_forbidden":
             *path, name = item["loc"]
-            part = ".".join(str(step)[:80] for step in path) or "a scenario"
-            return str(UnknownName(f"setting of {part}", str(name)[:80], _settings(path)))
+            part = ".".join(str(step)[:80] for step in path) or what
+            return str(UnknownName(f"setting of {part}", str(name)[:80], _settings(path, root)))
     return ""
 
 
-def _settings(path: Sequence[int | str]) -> list[str]:
-    """What the part of a scenario at ``path`` may have, its steps as pydantic tells them: fields, places in lists, and kinds."""
-    models: list[type[BaseModel]] = [Scenario]
+def _settings(path: Sequence[int | str], root: type[BaseModel]) -> list[str]:
+    """What the part of ``root`` at ``path`` may have; its steps as pydantic tells them: fields, places in lists, keys, kinds."""
+    models: list[type[BaseModel]] = [root]
     for step in path:
         parents = [model for model in models if step in model.model_fields]
         if parents:
             models = [inner for model in parents for inner in _models(model.model_fields[str(step)].annotation)]
-        elif isinstance(step, str):
+        elif isinstance(step, str) and all("kind" in model.model_fields for model in models):
             models = [model for model in models if model.model_fields["kind"].default == step]
     return [name for model in models for name in model.model_fields]
 

@@ -7,6 +7,7 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -14,10 +15,11 @@ import zarr
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cryobench.dataset.create import build_store
 from cryobench.dataset.precision import encode, half_precision_unit
 from cryobench.dataset.priors import detector_attributes, split_pose_prior
 from cryobench.dataset.shard import ShardBuffer
-from cryobench.dataset.store import build_store, open_store, open_unfinished, put, writing
+from cryobench.dataset.store import open_store, open_unfinished, put, writing
 from cryobench.machine import available_cores, torch_threads
 from cryobench.physics.ctf import ContrastTransfer
 from cryobench.physics.noise import radial_power
@@ -31,6 +33,8 @@ from cryobench.specimens.catalogue import find
 
 Span = tuple[int, int]
 """First particle, and one past the last."""
+Noise: TypeAlias = tuple[dict[str, NoiseSource], str]
+"""Sources by pool, and a note on them."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class Recipe:
 
     def image(self, block: Span) -> NDArray[np.float32]:
         """Images of a block of particles."""
-        clean = self.imager.clean(*block)
+        clean = self.imager.clean(*block).cpu()
         return (clean if self.scale == 0 else clean + self.noise("noise", block)).numpy()
 
 
@@ -81,10 +85,16 @@ def one_thread_each(jobs: int | None) -> Iterator[ThreadPoolExecutor]:
             pool.shutdown(cancel_futures=True)
 
 
-def recipe_of_truth(truth: Path, imager: Imager | None = None) -> Recipe:
-    """The recipe of the images beside a truth, from what the truth holds; or of the imager that it was just written from."""
+def recipe_of_truth(truth: Path, imager: Imager | None = None, noise: Noise | None = None) -> Recipe:
+    """The recipe of the images beside a truth, from what the truth holds.
+
+    Args:
+        truth: the store.
+        imager: of its scenario and specimen, where there is one at hand; made if not given.
+        noise: what :func:`~cryobench.scenario.noise.noise_sources` gives for its scenario, likewise.
+    """
     imager = imager or imager_of_truth(truth)
-    sources, note = noise_sources(imager.scenario)
+    sources, note = noise or noise_sources(imager.scenario)
     return Recipe(imager, sources, float(open_store(truth, "truth").attrs["noise_scale"]), note)
 
 

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
-from concurrent.futures import Executor
+from collections.abc import Callable
 from contextlib import nullcontext
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
+
+import torch
 
 from cryobench.dataset.check import find_damage
 from cryobench.dataset.store import digest, finish_store, open_store, open_unfinished
-from cryobench.errors import StoreError
+from cryobench.errors import InputError, StoreError
 from cryobench.scenario.files import flatten
 from cryobench.scenario.imager import Imager, Progress
 from cryobench.scenario.noise import noise_sources
 from cryobench.scenario.spec import Scenario
 from cryobench.simulate.cluster import connect, fill_on_cluster
-from cryobench.simulate.images import create_observed, fill_shards, one_thread_each, recipe_of_truth
+from cryobench.simulate.images import Recipe, create_observed, fill_shards, one_thread_each, recipe_of_truth
 from cryobench.simulate.inputs import check_inputs
 from cryobench.simulate.repair import (
     clear_leftovers,
@@ -25,7 +27,7 @@ from cryobench.simulate.repair import (
     restore_truth,
     stated_truth_digest,
 )
-from cryobench.simulate.truth import prepare_imager, write_truth
+from cryobench.simulate.truth import imager_of_truth, prepare_imager, write_truth
 
 
 def simulate(
@@ -35,6 +37,7 @@ def simulate(
     seed: int = 0,
     jobs: int | None = None,
     dask: str | None = None,
+    device: str = "cpu",
     on_progress: Progress = lambda *_: None,
 ) -> tuple[Path, Path]:
     """Simulate a dataset into ``directory``, or complete one that was begun there.
@@ -48,28 +51,43 @@ def simulate(
         jobs: worker threads; all cores if not given. The bytes written do not depend on it.
         dask: where to compute shards instead: ``"local:N"`` for N processes here, a scheduler's address, or a scheduler file.
             All workers must see ``directory`` and the scenario's files under the same paths.
+        device: where clean images are formed, such as ``"cuda"``; not with ``dask``. Images of another device are the same but
+            for rounding.
         on_progress: called with (stage, done, total).
 
     Returns:
         Paths of the two stores.
 
     Raises:
+        InputError: if workers of dask are asked to compute on a device, or one is asked for that is not here.
         StoreError: if the directory holds stores of another scenario or seed, the scenario's files changed since it was begun,
             or the disc is full.
     """
     observed, truth = directory / "observed.zarr", directory / "truth.zarr"
+    place = _find_device(device, dask)
+    # read and tested once, and only where there is something to do
+    noise = cache(partial(noise_sources, scenario))
     # an address where nobody answers must not cost a truth
     with one_thread_each(jobs) as pool, nullcontext() if dask is None else connect(dask) as client:
-        imager = _complete_truth(scenario, seed, directory, pool, on_progress)
+
+        def write(path: Path) -> Imager:
+            made = prepare_imager(scenario, seed, place)
+            write_truth(path, made, noise()[0]["noise"], pool, on_progress)
+            return made
+
+        imager = _complete_truth(scenario, seed, directory, write)
         whole = open_store(truth, "truth")
         truth_digest = digest(whole, salt=str(whole.attrs["salt"]))
         if observed.exists() and stated_truth_digest(observed) not in (truth_digest, None):
             raise StoreError(f"{observed} was not made from the truth beside it; choose another directory with --out")
-        recipe = recipe_of_truth(truth, imager)
         deviation = math.sqrt(whole.attrs["working_signal_variance"] + whole.attrs["working_noise_variance"])
 
+        @cache
+        def recipe() -> Recipe:
+            return recipe_of_truth(truth, imager or imager_of_truth(truth, place), noise())
+
         def create(path: Path) -> None:
-            create_observed(path, recipe, truth_digest, deviation, pool)
+            create_observed(path, recipe(), truth_digest, deviation, pool)
 
         if not observed.exists():
             check_inputs(scenario, whole.attrs["inputs"], directory)
@@ -89,7 +107,7 @@ def simulate(
             on_progress("simulate", done, count)
 
         if client is None:
-            fill_shards(observed, recipe, todo, pool, report)
+            fill_shards(observed, recipe(), todo, pool, report)
         else:
             fill_on_cluster(client, directory, truth_digest, todo, report)
         clear_leftovers(directory)
@@ -97,17 +115,24 @@ def simulate(
     return observed, truth
 
 
-def _complete_truth(
-    scenario: Scenario, seed: int, directory: Path, pool: Executor, on_progress: Progress
-) -> Imager | None:
+def _find_device(name: str, dask: str | None) -> torch.device:
+    """The device of that name, if clean images can be formed there."""
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # a build without CUDA asserts
+        reason = (str(error).splitlines() or ["unknown"])[0]
+        raise InputError(
+            f"expected a device of this machine, such as 'cpu' or 'cuda', got {name!r}: {reason}"
+        ) from error
+    if dask is not None and device.type != "cpu":
+        raise InputError(f"expected a device or workers of dask, got {name!r} and {dask!r}; workers compute on the CPU")
+    return device
+
+
+def _complete_truth(scenario: Scenario, seed: int, directory: Path, write: Callable[[Path], Imager]) -> Imager | None:
     """See that a whole truth of this scenario and seed is there; gives the imager that one was written from, if it was now."""
     truth = directory / "truth.zarr"
-
-    def write(path: Path) -> Imager:
-        imager = prepare_imager(scenario, seed)
-        write_truth(path, imager, noise_sources(scenario)[0]["noise"], pool, on_progress)
-        return imager
-
     if not truth.exists() and not (directory / "observed.zarr").exists():
         return write(truth)
     damage = find_damage(truth, "truth")

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cryobench.dataset.store import build_store, finish_store, open_store, put, shards
-from cryobench.scenario.imager import Imager, Progress
+from cryobench.dataset.create import build_store
+from cryobench.dataset.store import finish_store, open_store, put, shards
+from cryobench.scenario.imager import CPU, Imager, Progress
 from cryobench.scenario.noise import NoiseSource
 from cryobench.scenario.power import measure_noise, measure_signal
 from cryobench.scenario.spec import Scenario
@@ -21,21 +22,21 @@ from cryobench.specimens.catalogue import find
 from cryobench.specimens.ensemble import states_of
 
 
-def prepare_imager(scenario: Scenario, seed: int) -> Imager:
+def prepare_imager(scenario: Scenario, seed: int, device: torch.device = CPU) -> Imager:
     """An imager of the scenario's specimen, its density made anew."""
     spec = scenario.image
     states = states_of(find(scenario.specimen))
     volumes = [state.density(spec.native_box, spec.native_pixel_size) for state, _ in states]
-    return Imager.prepare(scenario, seed, volumes, [weight for _, weight in states])
+    return Imager.prepare(scenario, seed, volumes, [weight for _, weight in states], device)
 
 
-def imager_of_truth(path: Path) -> Imager:
+def imager_of_truth(path: Path, device: torch.device = CPU) -> Imager:
     """An imager of the specimen and scenario that a truth holds: the same on every machine that reads it."""
     truth = open_store(path, "truth")
     volumes = truth["state_volume"].values if "state_volume" in truth else truth["volume"].values[None]
     scenario = Scenario.model_validate(truth.attrs["scenario"])
     return Imager.prepare(
-        scenario, int(truth.attrs["seed"]), list(torch.as_tensor(volumes)), truth.attrs["state_weights"]
+        scenario, int(truth.attrs["seed"]), list(torch.as_tensor(volumes)), truth.attrs["state_weights"], device
     )
 
 

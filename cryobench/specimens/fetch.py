@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from cryobench.errors import InputError
+from cryobench.machine import cache_directory
 
 DATA_VARIABLE: Final = "CRYOBENCH_DATA"
 """Environment variable that names the directory of data files."""
@@ -128,11 +129,11 @@ def locate(archive: Archive, accession: str, file: str | None = None) -> Path:
                 if candidate.is_file():
                     return candidate
     for name in names:
-        cached = _cache() / name
+        cached = cache_directory() / name
         if cached.is_file():
             return _verify(cached)
     base = os.environ.get(archive.base_url_variable, archive.base_url)
-    destination = _cache() / names[0]
+    destination = cache_directory() / names[0]
     url = f"{base.rstrip('/')}/{archive.url.format(accession)}"
     try:
         if os.environ.get(OFFLINE_VARIABLE, "0") != "0":
@@ -147,13 +148,6 @@ def locate(archive: Archive, accession: str, file: str | None = None) -> Path:
             f"download failed: {error}. Fetch {url} elsewhere and put it at {expected}, or at {destination}"
         ) from error
     return _verify(destination)
-
-
-def _cache() -> Path:
-    """The platform's cache directory of this program."""
-    import pooch
-
-    return Path(pooch.os_cache("cryobench"))
 
 
 @contextmanager

@@ -17,7 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cryobench.interop.boxes import BoxTable, write_boxes
+from cryobench.interop.box_files import write_boxes
+from cryobench.interop.boxes import BoxTable
 from cryobench.interop.star import loop_lines
 from cryobench.physics.ctf import ContrastTransfer
 from cryobench.physics.imaging import ImagingOperator

@@ -11,17 +11,9 @@ import xarray as xr
 import zarr
 
 from cryobench.conventions import CONVENTIONS
+from cryobench.dataset.create import create_store
 from cryobench.dataset.schema import OBSERVED, PARTICLES_PER_SHARD, TRUTH
-from cryobench.dataset.store import (
-    create_store,
-    digest,
-    finish_store,
-    has_shard,
-    open_predicted,
-    open_store,
-    open_unfinished,
-    shards,
-)
+from cryobench.dataset.store import digest, finish_store, has_shard, open_predicted, open_store, open_unfinished, shards
 from cryobench.errors import StoreError
 from cryobench.physics.ctf import ContrastTransfer
 

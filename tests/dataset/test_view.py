@@ -10,7 +10,8 @@ import pytest
 import torch
 import xarray as xr
 
-from cryobench.dataset.store import create_store, finish_store, open_store
+from cryobench.dataset.create import create_store
+from cryobench.dataset.store import finish_store, open_store
 from cryobench.dataset.view import Observed, Poses
 from cryobench.errors import StoreError
 from cryobench.physics.ctf import ContrastTransfer

@@ -1,23 +1,29 @@
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import mrcfile
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from cryobench.errors import InputError, StoreError
+from cryobench.errors import InputError, StoreError, UnknownName
 from cryobench.evaluate.bare import evaluate_map
 from cryobench.evaluate.options import Options
 from cryobench.evaluate.run import write_result
+from cryobench.evaluate.truth import read_truth
 from cryobench.interop.mrc import write_map
 from cryobench.physics.grids import radius, soft_sphere
+from cryobench.specimens.catalogue import find
 
 BOX, VOXEL = 24, 3.0
-QUICK = Options(bootstrap_draws=20)
+QUICK = Options(bootstrap_draws=20, yardsticks=False)
 
 
 def specimen(box: int = BOX, voxel_size: float = VOXEL) -> Tensor:
@@ -74,7 +80,7 @@ def test_is_measured_as_a_run_is(result: dict[str, Any]) -> None:
 
 
 def test_needs_no_half_maps(files: Path) -> None:
-    found = evaluate_map(files / "map.mrc", files / "truth.mrc", method="elsewhere", options=QUICK).result
+    found = evaluate_map(files / "map.mrc", files / "truth.mrc", name="elsewhere", options=QUICK).result
     assert found["method"] == "elsewhere"
     assert found["fsc"]["half_map"] is None
     assert found["hallucination"] is None
@@ -86,7 +92,13 @@ def test_writes_what_a_run_writes(files: Path, tmp_path: Path) -> None:
     evaluation = evaluate_map(files / "map.mrc", files / "truth.mrc", options=QUICK)
     write_result(evaluation, tmp_path)
     assert json.loads((tmp_path / "result.json").read_text()) == evaluation.result
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["mean.mrc", "result.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "fsc",
+        "fsc.csv",
+        "mean.mrc",
+        "result.json",
+        "truth.mrc",
+    ]
 
 
 def test_the_other_hand_is_found_and_said(files: Path, result: dict[str, Any]) -> None:
@@ -102,7 +114,7 @@ def test_another_grid_is_refused_unless_resampling_is_asked_for_and_then_said(
 ) -> None:
     with pytest.raises(InputError, match=r"24 voxels a side at 3 Å, got \(36, 36, 36\) at 2 Å"):
         evaluate_map(files / "map.mrc", files / "fine.mrc", options=QUICK)
-    options = Options(bootstrap_draws=20, resample=True)
+    options = Options(bootstrap_draws=20, yardsticks=False, resample=True)
     found = evaluate_map(files / "map.mrc", files / "fine.mrc", options=options).result
     assert found["warnings"] == ["the truth was resampled from 36 x 36 x 36 voxels of 2 Å to 24 of 3 Å"]
     np.testing.assert_allclose(found["fsc"]["truth"][:9], result["fsc"]["truth"][:9], atol=5e-3)
@@ -110,7 +122,7 @@ def test_another_grid_is_refused_unless_resampling_is_asked_for_and_then_said(
 
 @pytest.mark.parametrize(("mask", "said"), [("binary", "no soft edge"), ("cutting", "cuts the particle")])
 def test_a_mask_with_a_fault_is_used_and_warned_of(files: Path, mask: str, said: str) -> None:
-    options = Options(mask=files / f"{mask}.mrc", bootstrap_draws=0)
+    options = Options(mask=files / f"{mask}.mrc", bootstrap_draws=0, yardsticks=False)
     found = evaluate_map(files / "map.mrc", files / "truth.mrc", options=options).result
     assert found["masked"]["mask"]["kind"] == f"{mask}.mrc"
     assert any(said in warning for warning in found["warnings"])
@@ -119,7 +131,7 @@ def test_a_mask_with_a_fault_is_used_and_warned_of(files: Path, mask: str, said:
 
 def test_a_filter_changes_what_voxels_say_and_not_the_shells(files: Path, result: dict[str, Any]) -> None:
     halves = (files / "half1.mrc", files / "half2.mrc")
-    options = Options(gaussian_filter=1.0, bootstrap_draws=0)
+    options = Options(gaussian_filter=1.0, bootstrap_draws=0, yardsticks=False)
     found = evaluate_map(files / "map.mrc", files / "truth.mrc", halves, options=options).result
     assert found["gaussian_filter"] == 1.0
     assert found["correlation"]["half_map"] > result["correlation"]["half_map"] + 0.02
@@ -135,7 +147,7 @@ def test_refuses_what_is_no_map(files: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="NaN or infinite"):
         evaluate_map(files / "map.mrc", tmp_path / "nan.mrc")
     for pair in (("empty", "truth"), ("map", "empty")):
-        with pytest.raises(InputError, match="every voxel is zero"):
+        with pytest.raises(InputError, match="every voxel is 0"):
             evaluate_map(*(files / f"{name}.mrc" for name in pair))
     with pytest.raises(InputError, match="found no file there"):
         evaluate_map(files / "nowhere.mrc", files / "truth.mrc")
@@ -152,9 +164,104 @@ def write_nan(path: Path, volume: Tensor) -> None:
 
 
 def test_radius_of_a_sphere_is_in_angstrom(files: Path) -> None:
-    options = Options(mask="sphere", mask_radius=12.0, bootstrap_draws=0)
+    options = Options(mask="sphere", mask_radius=12.0, bootstrap_draws=0, yardsticks=False)
     found = evaluate_map(files / "map.mrc", files / "truth.mrc", options=options).result
     r = radius(BOX, 3, torch.zeros(())) * VOXEL
     assert (
         float((r <= 12).double().mean()) < found["masked"]["mask"]["volume_fraction"] < float((r <= 32).double().mean())
     )
+
+
+def test_half_maps_alone_are_enough_and_their_order_is_of_no_account(files: Path, result: dict[str, Any]) -> None:
+    halves = files / "half1.mrc", files / "half2.mrc"
+    found = evaluate_map(files / "map.mrc", None, halves, options=QUICK).result
+    assert found["fsc"]["truth"] is None
+    assert found["fsc"]["half_map"] == result["fsc"]["half_map"]
+    assert (found["specimen"], found["options"]["truth"]) == (None, None)
+    assert found["masked"]["mask"]["kind"] == "sphere"
+    swapped = evaluate_map(files / "map.mrc", None, halves[::-1], options=QUICK).result
+    np.testing.assert_allclose(swapped["fsc"]["half_map"], found["fsc"]["half_map"], atol=1e-6)
+    with pytest.raises(InputError, match="expected something to compare"):
+        evaluate_map(files / "map.mrc")
+
+
+def test_one_half_map_twice_or_as_the_map_is_found_out(files: Path) -> None:
+    half = files / "half1.mrc"
+    warnings = evaluate_map(half, None, (half, half), options=QUICK).result["warnings"]
+    assert any("not independent (the same map twice?)" in warning for warning in warnings)
+    assert "the map and half 1 are the same map; the half-maps should be made of half of the images each" in warnings
+
+
+def test_an_empty_half_map_is_named(files: Path) -> None:
+    halves = files / "half1.mrc", files / "empty.mrc"
+    found = evaluate_map(files / "map.mrc", files / "truth.mrc", halves, options=QUICK).result
+    assert "half 2 has nothing to correlate: it is 0 everywhere" in found["warnings"]
+    assert not any("half 1" in warning for warning in found["warnings"] if "nothing" in warning)
+
+
+def test_says_what_it_was_measured_on_and_how(files: Path, result: dict[str, Any]) -> None:
+    def named(name: str) -> dict[str, str]:
+        return {"file": name, "sha256": hashlib.sha256((files / name).read_bytes()).hexdigest()}
+
+    assert result["files"] == {"map": named("map.mrc"), "half1": named("half1.mrc"), "half2": named("half2.mrc")}
+    assert result["options"] == {
+        "mask": "auto",
+        "mask_radius": None,
+        "gaussian_filter": 0.0,
+        "yardsticks": False,
+        "bootstrap_draws": 20,
+        "resample": False,
+        "truth": {"name": "truth.mrc", "files": [named("truth.mrc")]},
+    }
+    assert Options(mask=files / "mask.mrc").describe()["mask"] == named("mask.mrc")
+
+
+def test_a_truth_may_be_a_model_drawn_on_the_grid_of_the_map(files: Path) -> None:
+    given = read_truth("phantom", BOX, 9.0, False)
+    np.testing.assert_allclose(given.volume, find("phantom").density(BOX, 9.0))
+    assert (given.source, given.notes) == ({"name": "phantom", "files": []}, ())
+    with pytest.raises(InputError, match="expected a field of view of at least 192 Å for a specimen of radius 96 Å"):
+        evaluate_map(files / "map.mrc", "phantom")
+    with pytest.raises(UnknownName, match="did you mean 'phantom'"):
+        evaluate_map(files / "map.mrc", "phantomm")
+
+
+def test_refuses_maps_that_are_not_cubic_or_say_no_voxel_size(files: Path, tmp_path: Path) -> None:
+    write_map(tmp_path / "flat.mrc", specimen().float()[2:], VOXEL)
+    with pytest.raises(InputError, match=r"expected a cubic map in .*flat\.mrc, got \(22, 24, 24\)"):
+        evaluate_map(tmp_path / "flat.mrc", files / "truth.mrc")
+    with pytest.raises(InputError, match=r"24 voxels a side at 3 Å, got \(22, 24, 24\)"):
+        evaluate_map(files / "map.mrc", tmp_path / "flat.mrc", options=QUICK)
+    shutil.copy(files / "map.mrc", tmp_path / "mute.mrc")
+    with mrcfile.open(tmp_path / "mute.mrc", mode="r+") as file:
+        file.header.cella = (0, 0, 0)
+    for pair in ((tmp_path / "mute.mrc", files / "truth.mrc"), (files / "map.mrc", tmp_path / "mute.mrc")):
+        with pytest.raises(InputError, match=r"expected a voxel size in the header of .*mute\.mrc"):
+            evaluate_map(*pair, options=QUICK)
+    half_maps = files / "half1.mrc", files / "fine.mrc"
+    with pytest.raises(InputError, match=r"expected a half-map 2 of 24 voxels .*fine\.mrc"):
+        evaluate_map(files / "map.mrc", files / "truth.mrc", half_maps, options=QUICK)
+
+
+def test_a_mask_of_another_grid_is_resampled_only_when_asked_and_said(files: Path, tmp_path: Path) -> None:
+    write_map(tmp_path / "wide.mrc", soft_sphere(36, 10.0, 6.0, torch.zeros(())), 2.0)
+    refused = Options(mask=tmp_path / "wide.mrc", bootstrap_draws=0, yardsticks=False)
+    with pytest.raises(InputError, match="expected a mask of 24 voxels a side"):
+        evaluate_map(files / "map.mrc", files / "truth.mrc", options=refused)
+    found = evaluate_map(files / "map.mrc", files / "truth.mrc", options=replace(refused, resample=True)).result
+    assert "the mask was resampled from 36 x 36 x 36 voxels of 2 Å to 24 of 3 Å" in found["warnings"]
+    assert found["masked"]["mask"]["kind"] == "wide.mrc"
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"mask": "sper"}, "'sper', and found no file there"),
+        ({"mask_radius": 20.0}, "ask for the mask 'sphere'"),
+        ({"gaussian_filter": -1.0}, "0 voxels or more, got -1"),
+        ({"gaussian_filter": float("nan")}, "0 voxels or more, got nan"),
+    ],
+)
+def test_refuses_options_that_mean_nothing(given: dict[str, Any], reason: str) -> None:
+    with pytest.raises(InputError, match=reason):
+        Options(**given)

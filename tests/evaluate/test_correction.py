@@ -1,23 +1,16 @@
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Callable
-from pathlib import Path
-
-import numpy as np
 import pytest
-import starfile
 import torch
 from torch import Tensor
 
 from cryobench.errors import InputError
 from cryobench.evaluate.correction import correct_for_mask, randomise_phases
-from cryobench.evaluate.fsc import fsc, resolution
+from cryobench.evaluate.fsc import fsc
 from cryobench.evaluate.shells import Shells, spectrum
-from cryobench.interop.mrc import write_map
 from cryobench.physics.grids import radius, soft_sphere
 
-BOX, VOXEL = 48, 3.0
+BOX = 48
 
 
 def noise(seed: int) -> Tensor:
@@ -96,37 +89,3 @@ def test_gives_the_same_numbers_again() -> None:
 def test_refuses_a_mask_of_another_box() -> None:
     with pytest.raises(InputError, match=r"a mask of shape \(48, 48, 48\)"):
         correct_for_mask(noise(1), noise(2), torch.ones(8, 8, 8))
-
-
-@pytest.mark.parametrize("seed", [0, 10])
-def test_agrees_with_relion_postprocess(tmp_path: Path, program: Callable[[str], Path], seed: int) -> None:
-    signal = specimen()
-    first, second = ((signal + noise(seed + i)).float() for i in (1, 2))
-    for name, volume in {"half1": first, "half2": second, "mask": MASK.float()}.items():
-        write_map(tmp_path / f"{name}.mrc", volume, VOXEL)
-    (tmp_path / "out").mkdir()
-    command = [str(program("relion_postprocess")), "--i", "half1.mrc", "--i2", "half2.mrc", "--mask", "mask.mrc"]
-    done = subprocess.run(
-        [*command, "--o", "out", "--angpix", str(VOXEL), "--force_mask"], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    tables = starfile.read(tmp_path / "out.star")
-    theirs = {
-        name: tables["fsc"][f"rlnFourierShellCorrelation{column}"].to_numpy()
-        for name, column in (("unmasked", "UnmaskedMaps"), ("masked", "MaskedMaps"), ("corrected", "Corrected"))
-    }
-    mask = MASK.float()
-    np.testing.assert_allclose(fsc(first, second, "relion").numpy(), theirs["unmasked"], atol=1e-5)
-    np.testing.assert_allclose(fsc(first * mask, second * mask, "relion").numpy(), theirs["masked"], atol=1e-4)
-    # counted once each, coefficients give the same up to sampling: the plane that RELION counts twice is 1 / radius of a shell
-    plain, shells = fsc(first, second).numpy()[1:-1], np.arange(1, BOX // 2)
-    assert (np.abs(plain - theirs["unmasked"][1:-1]) < 4 * (1 - plain**2) / (2 * np.pi * shells**3) ** 0.5 + 1e-3).all()
-    found = correct_for_mask(first, second, mask)
-    assert found.randomised_from is not None
-    assert BOX * VOXEL / found.randomised_from == pytest.approx(tables["general"]["rlnRandomiseFrom"], rel=1e-3)
-    # RELION's is the last shell before the curve falls below 0.143
-    ours = resolution(found.corrected, 0.143, BOX, VOXEL).value
-    assert ours is not None
-    relion = BOX * VOXEL / float(tables["general"]["rlnFinalResolution"])
-    assert abs(BOX * VOXEL / ours - relion) <= 1.01
-    assert np.abs(found.corrected.numpy()[:-1] - theirs["corrected"][:-1]).max() < 0.15

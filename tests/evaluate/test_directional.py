@@ -30,17 +30,17 @@ def test_cones_that_hold_everything_give_the_plain_curve() -> None:
 
 
 @pytest.mark.parametrize("box", [15, 16])
-def test_agrees_with_a_plain_loop_over_full_spectra(box: int) -> None:
+def test_agrees_with_a_plain_loop_over_half_spectra(box: int) -> None:
     a, b = noise(1, box), noise(1, box) + noise(2, box)
-    spectrum_a, spectrum_b = np.fft.fftn(a.numpy()), np.fft.fftn(b.numpy())
+    spectrum_a, spectrum_b = np.fft.rfftn(a.numpy()), np.fft.rfftn(b.numpy())
     k = np.fft.fftfreq(box, 1 / box)
-    z, y, x = np.meshgrid(k, k, k, indexing="ij")
+    z, y, x = np.meshgrid(k, k, np.fft.rfftfreq(box, 1 / box), indexing="ij")
     r = np.sqrt(x**2 + y**2 + z**2)
     directions = spread_directions(4)
     found = correlate_cones(a, b, directions, half_angle=33.0)
     for d, (u, v, w) in enumerate(directions):
         for shell in range(4, box // 2 + 1):
-            inside = (np.round(r) == shell) & (r < box / 2)
+            inside = np.round(r) == shell
             inside &= np.abs(u * x + v * y + w * z) >= np.cos(np.deg2rad(33.0)) * r
             f, g = spectrum_a[inside], spectrum_b[inside]
             expected = np.sum(f * g.conj()).real / np.sqrt(np.sum(abs(f) ** 2) * np.sum(abs(g) ** 2))

@@ -44,9 +44,17 @@ def test_every_curve_of_a_result_has_a_file(tmp_path: Path) -> None:
         },
         "masked": {"mask": {}, "half_map": {**curves, "randomised_from": 1}, "truth": None},
     }
-    paths = write_fsc_curves(result, tmp_path)
+    (tmp_path / "fsc").mkdir()
+    (tmp_path / "fsc" / "truth.xml").touch()  # of an earlier result
+    table, *paths = write_fsc_curves(result, tmp_path)
     names = ["half_map", "half_map_masked", "half_map_randomised", "half_map_corrected"]
-    assert [path.name for path in paths] == [f"fsc_{name}.xml" for name in names]
+    assert [path.relative_to(tmp_path).as_posix() for path in paths] == [f"fsc/{name}.xml" for name in names]
+    assert sorted((tmp_path / "fsc").iterdir()) == sorted(paths)
+    assert table.read_text(encoding="utf-8").splitlines() == [
+        "shell,spatial_frequency_per_angstrom,half_map,half_map_masked,half_map_randomised,half_map_corrected",
+        "0,0.0,1.0,1.0,1.0,1.0",
+        "1,0.1,0.6,0.8,0.1,0.7",
+    ]
     assert [ElementTree.parse(path).getroot().findtext("coordinate/y") for path in paths] == [
         "0.600000",
         "0.800000",

@@ -78,7 +78,9 @@ def test_errors_are_those_that_were_made() -> None:
     assert found.shifts is not None
     np.testing.assert_allclose(found.shifts, 5.0)
     said = found.summarise()["shift"]
-    assert said == {name: pytest.approx(5.0) for name in ("median", "mean", "percentile_90")}
+    assert said == {name: pytest.approx(5.0) for name in ("median", "mean", "percentile_90")} | {
+        "percentiles": pytest.approx([5.0] * 21)
+    }
 
 
 def test_random_poses_err_as_theory_says() -> None:

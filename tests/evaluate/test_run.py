@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,16 +19,20 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from cryobench.dataset.store import create_store, digest, finish_store, open_store
+from cryobench.dataset.create import create_store
+from cryobench.dataset.store import digest, finish_store, open_store
 from cryobench.errors import InputError, StoreError
+from cryobench.evaluate.fsc import fsc
 from cryobench.evaluate.options import Options
 from cryobench.evaluate.run import evaluate, evaluate_stores
+from cryobench.interop.mrc import write_map
 from cryobench.physics.ctf import ContrastTransfer
 from cryobench.physics.fourier import fourier_crop_volumes
 from cryobench.physics.grids import radius, soft_sphere
 from cryobench.physics.symmetry import rotate_volume
 
 NATIVE_BOX, NATIVE_VOXEL, BOX, VOXEL = 30, 2.0, 20, 3.0
+QUICK = Options(bootstrap_draws=20, yardsticks=False)
 QUARTER = torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
 Build = Callable[..., Path]
 
@@ -95,8 +102,10 @@ def write_observed(directory: Path, truth_digest: str | None) -> str:
     return digest(open_store(directory / "observed.zarr", "observed"))
 
 
-def write_predicted(directory: Path, observed_digest: str, volumes: dict[int, NDArray[np.float32]]) -> None:
-    root = zarr.open_group(directory / "predicted.zarr", mode="w", zarr_format=3)
+def write_predicted(
+    directory: Path, observed_digest: str, volumes: dict[int, NDArray[np.float32]], store: str = "predicted.zarr"
+) -> None:
+    root = zarr.open_group(directory / store, mode="w", zarr_format=3)
     for half, volume in volumes.items():
         group = root.create_group(f"half{half}")
         put(group, "volume", volume, ("z", "y", "x"))
@@ -226,6 +235,23 @@ def test_over_time_from_an_empty_volume_to_the_final_one(result: dict[str, Any])
     }
 
 
+def test_one_empty_half_is_named(tmp_path: Path) -> None:
+    volumes = half_maps()
+    volumes[2][:] = 0
+    result = evaluate(build(tmp_path, volumes=volumes), options=QUICK)
+    assert "half 2 has nothing to correlate: it is 0 everywhere" in result["warnings"]
+    assert not any("half 1 has nothing" in warning for warning in result["warnings"])
+    assert result["resolution"]["half_map"]["0.143"]["value"] is None
+    assert result["resolution"]["truth"]["0.5"]["state"] == "crossed"
+
+
+def test_one_map_given_as_both_halves_is_found_out(tmp_path: Path) -> None:
+    first = half_maps()[1]
+    # also where one copy is mirrored
+    result = evaluate(build(tmp_path, volumes={1: first, 2: np.roll(first[::-1], 1, 0).copy()}), options=QUICK)
+    assert any("not independent" in warning for warning in result["warnings"])
+
+
 def test_gives_the_same_bytes_whatever_the_threads_and_leaves_the_stores_alone(run: Path) -> None:
     stores = {path: path.read_bytes() for path in run.glob("*.zarr/**/*") if path.is_file()}
     written = {path: path.read_bytes() for path in run.iterdir() if path.is_file()}
@@ -240,8 +266,36 @@ def test_gives_the_same_bytes_whatever_the_threads_and_leaves_the_stores_alone(r
     assert {path: path.read_bytes() for path in run.glob("*.zarr/**/*") if path.is_file()} == stores
 
 
+PROCESS = """
+import sys, pathlib
+from cryobench.evaluate import run, noise_halves
+noise_halves.cache_directory = lambda: pathlib.Path(sys.argv[2])
+run.evaluate(pathlib.Path(sys.argv[1]))
+print([m for m in sys.modules if m.startswith(("cryobench.reconstruct", "cryobench_"))])
+"""
+
+
+def test_gives_the_same_bytes_in_another_process_without_a_cache_from_locked_stores(run: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "run"
+    shutil.copytree(run, directory)
+    stores = [path for path in directory.glob("*.zarr/**/*") if path.is_file()]
+    for path in stores:
+        path.chmod(0o444)
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in stores}
+    (directory / "result.json").unlink()
+    # the run that it is held against read its noise halves from the user's cache, where they were there
+    environment = {**os.environ, "OMP_NUM_THREADS": "3", "OPENBLAS_NUM_THREADS": "3"}
+    command = [sys.executable, "-c", PROCESS, str(directory), str(tmp_path / "cache")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.strip() == "[]"
+    assert (directory / "result.json").read_bytes() == (run / "result.json").read_bytes()
+    assert [path.name for path in (tmp_path / "cache").rglob("*.json")] == ["box20-C1.json"]
+    after = [path for path in directory.glob("*.zarr/**/*") if path.is_file()]
+    assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in after} == before
+
+
 def test_without_a_truth(tmp_path: Path) -> None:
-    result = evaluate(build(tmp_path, with_truth=False))
+    result = evaluate(build(tmp_path, with_truth=False), options=QUICK)
     for name in ("truth", "truth_half1", "truth_half2"):
         assert result["resolution"][name] is None
         assert result["fsc"][name] is None
@@ -251,26 +305,54 @@ def test_without_a_truth(tmp_path: Path) -> None:
     assert result["resolution"]["half_map"]["0.5"]["state"] == "crossed"
 
 
-def test_a_given_map_is_the_truth_of_an_import(tmp_path: Path, result: dict[str, Any]) -> None:
-    density = fourier_crop_volumes(specimen(), BOX)
-    found = evaluate(build(tmp_path, with_truth=False), truth_map=(density, VOXEL))
+@pytest.fixture(scope="module")
+def truth_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("truth") / "blob.mrc"
+    write_map(path, fourier_crop_volumes(specimen(), BOX), VOXEL)
+    return path
+
+
+def test_a_given_map_is_the_truth_of_an_import(tmp_path: Path, truth_file: Path, result: dict[str, Any]) -> None:
+    found = evaluate(build(tmp_path, with_truth=False), truth_file, QUICK)
     assert found["resolution"]["truth"] == result["resolution"]["truth"]
+    assert found["specimen"] == "blob.mrc"
+    sha256 = hashlib.sha256(truth_file.read_bytes()).hexdigest()
+    assert found["options"]["truth"] == {"name": "blob.mrc", "files": [{"file": "blob.mrc", "sha256": sha256}]}
 
 
-@pytest.mark.parametrize("given", [(torch.ones(BOX, BOX, BOX), 2.9), (torch.ones(22, 22, 22), VOXEL)])
-def test_refuses_a_truth_of_another_grid(tmp_path: Path, given: tuple[Tensor, float]) -> None:
-    with pytest.raises(InputError, match="expected a truth of 20 voxels a side at 3 Å"):
-        evaluate(build(tmp_path, with_truth=False), truth_map=given)
+def test_a_dataset_with_a_truth_is_given_no_other(run: Path, truth_file: Path) -> None:
+    with pytest.raises(StoreError, match="a truth of its own"):
+        evaluate(run, truth_file)
+
+
+@pytest.mark.parametrize(("box", "voxel"), [(BOX, 2.9), (22, VOXEL)])
+def test_refuses_a_truth_of_another_grid(tmp_path: Path, box: int, voxel: float) -> None:
+    write_map(tmp_path / "other.mrc", specimen()[:box, :box, :box], voxel)
+    with pytest.raises(InputError, match=r"expected a truth of 20 voxels a side at 3 Å.*--resample"):
+        evaluate(build(tmp_path / "run", with_truth=False), tmp_path / "other.mrc")
+
+
+def test_says_what_a_truth_cannot_show_that_is_coarser_and_smaller_than_the_maps(tmp_path: Path) -> None:
+    write_map(tmp_path / "coarse.mrc", fourier_crop_volumes(specimen(), 15)[1:14, 1:14, 1:14], 4.0)
+    options = Options(bootstrap_draws=0, yardsticks=False, resample=True)
+    found = evaluate(build(tmp_path / "run", with_truth=False), tmp_path / "coarse.mrc", options)
+    assert found["warnings"][:3] == [
+        "the truth was resampled from 13 x 13 x 13 voxels of 4 Å to 20 of 3 Å",
+        "the truth was sampled at 4 Å and holds nothing finer than 8 Å: what a map resolves beyond cannot be seen against it",
+        "the truth is 52 Å across, the maps 60 Å; around it counts as empty",
+    ]
+    assert found["resolution"]["truth"]["0.143"]["value"] > 7.5
 
 
 def test_empty_volumes_have_no_resolution(tmp_path: Path) -> None:
     empty = np.zeros((BOX, BOX, BOX), np.float32)
-    result = evaluate(build(tmp_path, volumes={1: empty, 2: empty}))
+    result = evaluate(build(tmp_path, volumes={1: empty, 2: empty}), options=QUICK)
     nothing = {"value": None, "state": "below_at_first_shell"}
     assert result["resolution"]["half_map"]["0.143"] == nothing
     assert result["resolution"]["truth"]["0.143"] == nothing
     assert "NaN" not in (tmp_path / "result.json").read_text()
-    assert any("zero everywhere" in warning for warning in result["warnings"])
+    for name in ("half 1", "half 2", "the mean map"):
+        assert f"{name} has nothing to correlate: it is 0 everywhere" in result["warnings"]
     assert (result["intervals"], result["hallucination"]["mean_gap"]) == (None, None)
 
 
@@ -295,14 +377,6 @@ def test_refuses_a_run_without_a_result(tmp_path: Path) -> None:
         evaluate(tmp_path)
 
 
-def test_imports_no_method() -> None:
-    code = (
-        "import sys, cryobench.evaluate.run; print([m for m in sys.modules if m.startswith('cryobench.reconstruct')])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
-
-
 def test_says_how_much_of_it_is_sure_and_how_much_promised(result: dict[str, Any]) -> None:
     for name in ("half_map", "truth"):
         for threshold in ("0.143", "0.5"):
@@ -310,9 +384,13 @@ def test_says_how_much_of_it_is_sure_and_how_much_promised(result: dict[str, Any
             assert interval["finest"] <= value <= interval["coarsest"]
         under_mask = result["masked"][name]
         assert len(under_mask["corrected"]) == BOX // 2 + 1
-        assert under_mask["resolution"]["masked"]["0.5"]["value"] <= result["resolution"][name]["0.5"]["value"] + 0.1
+        # no coarser under the mask, give or take a shell
+        under, without = (
+            found["resolution"][key]["0.5"]["value"] for found, key in ((under_mask, "masked"), (result, name))
+        )
+        assert 1 / under >= 1 / without - 1 / (BOX * VOXEL)
         assert result["correlation"][f"{name}_masked"] > result["correlation"][name]
-        assert set(result["directional"][name]) == {"0.143", "0.5"}
+        assert set(result["directional"][name]) == {"0.143", "0.5", "curves"}
     assert result["masked"]["mask"]["kind"] == "specimen"
     gap, half_map = np.array(result["hallucination"]["gap"]), np.array(result["fsc"]["half_map"])
     np.testing.assert_allclose(gap + result["fsc"]["truth"], np.sqrt(2 * half_map.clip(0) / (1 + half_map)), atol=1e-4)
@@ -342,23 +420,46 @@ def test_poses_that_a_method_returns_are_measured_in_its_own_frame(tmp_path: Pat
         matrices = true[chosen] if half == 1 else of_map[chosen]
         put(root[f"half{half}"], "rotation", Rotation.from_matrix(matrices).as_quat(), ("particle", "quaternion"))
         put(root[f"half{half}"], "shift", (SHIFTS if half == 1 else shifts)[chosen], ("particle", "xy"))
-    poses = evaluate(directory, options=Options(bootstrap_draws=0))["poses"]
+    poses = evaluate(directory, options=Options(bootstrap_draws=0, yardsticks=False))["poses"]
     for half in ("half1", "half2"):
         assert poses[half]["rotation_degrees"]["percentile_90"] < 1e-3
         assert poses[half]["shift"]["percentile_90"] < 1e-3
 
 
-def test_without_poses_there_are_no_errors_and_without_asking_no_yardsticks(result: dict[str, Any]) -> None:
+def test_without_poses_there_are_no_errors(result: dict[str, Any]) -> None:
     assert result["poses"] is None
-    assert result["yardsticks"] is None
 
 
-def test_yardsticks_stand_beside_the_result_where_asked_for(run: Path, tmp_path: Path) -> None:
-    stores = [run / f"{name}.zarr" for name in ("predicted", "observed", "truth")]
-    yardsticks = evaluate_stores(*stores, options=Options(yardsticks=True, bootstrap_draws=0)).result["yardsticks"]
+def test_yardsticks_stand_beside_the_result_unless_left_out(result: dict[str, Any], tmp_path: Path) -> None:
+    yardsticks = result["yardsticks"]
     assert yardsticks["noise_halves"]["half_map_highest"][1] > yardsticks["noise_halves"]["half_map"][1] > 0
     assert len(yardsticks["ellipsoid"]["truth"]) == BOX // 2 + 1
     assert len(yardsticks["ellipsoid"]["semi_axes"]) == 3
+    assert yardsticks["oracle_poses"] is None
+    without = evaluate(build(tmp_path), options=QUICK)
+    assert (without["yardsticks"], without["options"]["yardsticks"]) == (None, False)
+
+
+def test_what_true_poses_give_is_a_yardstick_if_it_is_of_the_same_images(
+    run: Path, tmp_path: Path, result: dict[str, Any]
+) -> None:
+    directory = tmp_path / "run"
+    shutil.copytree(run, directory)
+    density, noise = fourier_crop_volumes(specimen(), BOX), torch.Generator().manual_seed(4)
+    halves = {half: (density + 0.2 * torch.randn(BOX, BOX, BOX, generator=noise)).numpy() for half in (1, 2)}
+    write_predicted(directory, result["digests"]["observed"], halves, "oracle.zarr")
+    options = Options(bootstrap_draws=0)
+    found = evaluate(directory, options=options)
+    oracle = found["yardsticks"]["oracle_poses"]
+    np.testing.assert_allclose(
+        oracle["half_map"], fsc(*(torch.from_numpy(h).double() for h in halves.values())), rtol=1e-5
+    )
+    assert oracle["resolution"]["truth"]["0.5"]["value"] <= found["resolution"]["truth"]["0.5"]["value"]
+    assert np.mean(oracle["truth"]) > np.mean(found["fsc"]["truth"]) + 0.05
+    assert found["fsc"] == result["fsc"]
+    write_predicted(directory, "another digest", halves, "oracle.zarr")
+    with pytest.raises(StoreError, match=r"oracle\.zarr was made from another"):
+        evaluate(directory, options=options)
 
 
 def test_halves_that_share_a_bias_are_warned_of(tmp_path: Path) -> None:
@@ -366,7 +467,7 @@ def test_halves_that_share_a_bias_are_warned_of(tmp_path: Path) -> None:
     smooth = torch.fft.ifftshift(torch.exp(-((radius(BOX, 3, bias) / 4) ** 2)))
     bias = torch.fft.ifftn(torch.fft.fftn(bias) * smooth).real
     volumes = {half: (fourier_crop_volumes(specimen(), BOX) + 3 * bias).numpy() for half in (1, 2)}
-    result = evaluate(build(tmp_path, volumes=volumes))
+    result = evaluate(build(tmp_path, volumes=volumes), options=QUICK)
     assert result["hallucination"]["mean_gap"] > 0.1
     assert result["intervals"]["mean_gap"]["low"] > 0.02
     assert any("share a bias" in warning for warning in result["warnings"])

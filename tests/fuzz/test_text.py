@@ -12,7 +12,7 @@ import pytest
 from hypothesis import strategies as st
 
 from cryobench.errors import InputError
-from cryobench.interop.boxes import read_boxes
+from cryobench.interop.box_files import read_boxes
 from cryobench.interop.ctf_tables import read_ctf_rows
 from cryobench.interop.ctffind import read_ctf_table
 from cryobench.interop.micrograph_ctf import read_micrograph_ctf

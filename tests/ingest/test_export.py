@@ -18,7 +18,8 @@ import xarray as xr
 from numpy.testing import assert_allclose, assert_array_equal
 
 from cryobench.cli import main
-from cryobench.dataset.store import create_store, finish_store, open_store, put
+from cryobench.dataset.create import create_store
+from cryobench.dataset.store import finish_store, open_store, put
 from cryobench.errors import InputError, StoreError
 from cryobench.evaluate.fsc import fsc
 from cryobench.ingest import export

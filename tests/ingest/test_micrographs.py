@@ -23,7 +23,8 @@ from cryobench.errors import InputError, StoreError
 from cryobench.ingest.matching import MicrographOptions
 from cryobench.ingest.micrographs import import_micrographs
 from cryobench.ingest.options import ImportOptions
-from cryobench.interop.boxes import BoxTable, read_boxes, write_boxes
+from cryobench.interop.box_files import read_boxes, write_boxes
+from cryobench.interop.boxes import BoxTable
 from cryobench.physics.fourier import fourier_crop_images, shift_images
 from cryobench.physics.grids import radius
 from cryobench.physics.imaging import ImagingOperator

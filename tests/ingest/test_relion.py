@@ -366,11 +366,20 @@ def test_bad_images_name_their_row(tmp_path: Path) -> None:
 def test_halves_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="expected at least two particles, one for each half, got 1"):
         import_relion(particles(tmp_path, noise(1, 16)), tmp_path / "out")
-    star = particles(tmp_path, noise(4, 16), half=np.full(4, 2, dtype=np.int8))
-    with pytest.raises(
-        InputError, match=r"expected particles of both halves, all that the file gives are of 2.*rlnRandomSubset"
-    ):
-        import_relion(star, tmp_path / "out")
+
+
+def test_particles_of_one_half_alone_are_split_anew_and_it_is_said(tmp_path: Path) -> None:
+    options = ImportOptions(noise_patches=2, seed=3)
+    star = particles(tmp_path, noise(40, 16), half=np.full(40, 2, dtype=np.int8))
+    split = open_store(import_relion(star, tmp_path / "out", options), "observed")
+    assert np.bincount(split["half"].values).tolist() == [0, 20, 20]
+    assert any(
+        "shuffled with seed 3" in note and "all particles are of half 2" in note for note in split.attrs["notes"]
+    )
+    # as if the file said nothing of halves
+    free = open_store(import_relion(particles(tmp_path, noise(40, 16)), tmp_path / "free", options), "observed")
+    assert_array_equal(split["half"], free["half"])
+    assert not any("all particles" in note for note in free.attrs["notes"])
 
 
 def test_mixed_pixel_sizes(tmp_path: Path) -> None:

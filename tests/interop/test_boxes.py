@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from cryobench.errors import InputError
-from cryobench.interop.boxes import BoxTable, match_boxes, micrograph_key, read_boxes, write_boxes
+from cryobench.interop.box_files import read_boxes, write_boxes
+from cryobench.interop.boxes import BoxTable, match_boxes, micrograph_key
 
 STAR = "data_\n\nloop_\n_rlnCoordinateX #1\n_rlnCoordinateY #2\n"
 

@@ -20,7 +20,7 @@ READ = """
 import resource, sys
 from pathlib import Path
 from cryobench.errors import InputError
-from cryobench.interop.boxes import read_boxes
+from cryobench.interop.box_files import read_boxes
 from cryobench.interop.cryosparc import read_particles
 from cryobench.interop.ctf_tables import read_ctf_rows
 from cryobench.interop.mrc import open_stack, read_map

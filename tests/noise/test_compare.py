@@ -82,6 +82,14 @@ def test_each_fault_shows_in_its_statistic() -> None:
     assert min(z(compare_noise(uneven, fit_noise(uneven, "radial")), "spread")) > 5
 
 
+def test_wrapped_edges_point_to_the_model_that_has_none() -> None:
+    real = patches(gaussian(64, 0))
+    periodic, covariance = (compare_noise(real, fit_noise(real, kind)) for kind in ("radial", "covariance"))
+    assert max(abs(value) for value in z(periodic, "edges")) > 3
+    assert "`cryobench noise fit --model covariance`" in verdict(periodic)[-1]
+    assert not any("--model covariance" in line for line in verdict(covariance))
+
+
 def test_statistics_of_known_images() -> None:
     x = np.indices((BOX, BOX))[1]
     wave = torch.as_tensor(np.sqrt(2) * np.cos(2 * np.pi * 6 * x / BOX), dtype=torch.float32)[None]

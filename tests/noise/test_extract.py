@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 from cryobench.cli import app
 from cryobench.dataset.store import open_store
 from cryobench.errors import InputError, StoreError
-from cryobench.interop.boxes import BoxTable, write_boxes
+from cryobench.interop.box_files import write_boxes
+from cryobench.interop.boxes import BoxTable
 from cryobench.noise.defects import find_defects, mend
 from cryobench.noise.extract import extract_noise
 from cryobench.noise.patches import independent_patches, read_patches

@@ -8,7 +8,7 @@ from torch import Tensor
 from cryobench.evaluate.correction import correct_for_mask, randomise_phases
 from cryobench.evaluate.fsc import fsc
 from cryobench.evaluate.hallucination import expect_truth_curve, measure_gap
-from cryobench.evaluate.shells import spectrum
+from cryobench.evaluate.shells import Shells, spectrum
 from cryobench.physics.symmetry import rotate_volume, symmetry_rotations
 
 boxes = st.integers(3, 17)
@@ -46,17 +46,15 @@ def test_is_symmetric_and_within_one(box: int, seed: int) -> None:
 def test_moving_both_volumes_alike_changes_nothing(
     box: int, seed: int, element: int, shift: tuple[int, int, int]
 ) -> None:
+    """Up to the plane that the half-space holds twice: about x nothing changes at all."""
     a, b = pair(box, seed)
     rotation = symmetry_rotations("O")[element]
     moved = [rotate_volume(v, rotation).roll(shift, (0, 1, 2)) for v in (a, b)]
-    torch.testing.assert_close(fsc(*moved), fsc(a, b))
-
-
-@given(boxes, seeds)
-def test_relions_counting_keeps_to_the_same_laws(box: int, seed: int) -> None:
-    a, b = pair(box, seed)
-    torch.testing.assert_close(fsc(a, b, "relion"), fsc(b, a, "relion"))
-    torch.testing.assert_close(fsc(a, a, "relion"), torch.ones(box // 2 + 1, dtype=torch.float64))
+    if rotation[0, 0].abs() > 0.5:
+        torch.testing.assert_close(fsc(*moved), fsc(a, b))
+    else:
+        error = 4 / Shells(box).sum(torch.ones(box, box, box // 2 + 1)).sqrt()
+        assert ((fsc(*moved) - fsc(a, b)).abs() <= error).all()
 
 
 @given(boxes, seeds, st.integers(0, 9))

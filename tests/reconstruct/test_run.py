@@ -21,6 +21,7 @@ from cryobench.dataset.store import open_predicted, open_store
 from cryobench.dataset.view import Observed
 from cryobench.errors import Declined, InputError, PluginError, StoreError, UnknownName
 from cryobench.physics.rotation import matrix_to_quaternion
+from cryobench.reconstruct import checks
 from cryobench.reconstruct import run as harness_of
 from cryobench.reconstruct.contract import Needs, Reconstruction, Reconstructor, Run
 from cryobench.reconstruct.run import method_seed
@@ -85,7 +86,8 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
                 return work(observed, params, run)
 
         Method.Params, Method.needs = Params, Needs(**needs)
-        monkeypatch.setattr(harness_of, "load_method", lambda _: Method)
+        for module in (harness_of, checks):
+            monkeypatch.setattr(module, "load_method", lambda _: Method)
 
     return put
 
@@ -167,10 +169,12 @@ def test_methods_see_no_poses_unless_they_need_them(directory: Path, install: Ca
     install(look)
     reconstruct(directory, "method", device="cpu")
     assert seen == [(None, None)] * 2
-    assert open_predicted(directory / "predicted.zarr")[0]["oracle_poses"] is False
+    attrs, _ = open_predicted(directory / "predicted.zarr")
+    assert (attrs["oracle_poses"], attrs["given_poses"]) == (False, None)
     install(look, poses=True)
     reconstruct(directory, "method", seed=1, overwrite=True, device="cpu")
-    assert open_predicted(directory / "predicted.zarr")[0]["oracle_poses"] is True
+    attrs, _ = open_predicted(directory / "predicted.zarr")
+    assert (attrs["oracle_poses"], attrs["given_poses"]) == (True, "true")
     truth = open_store(directory / "truth.zarr", "truth")
     half = open_store(directory / "observed.zarr", "observed")["half"].values
     for number, (rotations, shifts) in enumerate(seen[2:], 1):
@@ -206,6 +210,8 @@ def test_declines_where_there_are_no_poses_and_takes_those_of_an_import(
     monkeypatch.setattr(harness_of, "open_store", with_given)
     reconstruct(directory, "method", device="cpu")
     assert handed[1][:, 0].tolist() == [2.0, 6.0, 10.0, 14.0, 18.0]
+    attrs, _ = open_predicted(directory / "predicted.zarr")
+    assert (attrs["oracle_poses"], attrs["given_poses"]) == (False, "imported")
 
 
 # --- what is kept -------------------------------------------------------------------------------------------------------
@@ -223,7 +229,7 @@ def test_keeps_volumes_history_snapshots_cost_and_provenance(directory: Path, in
     assert attrs["seed"] == 3
     assert attrs["device"] == "cpu"
     assert attrs["symmetry"] == "D2"
-    assert not (directory / "checkpoints").exists()
+    assert not (directory / "predicted.checkpoints").exists()
     assert [(half, step, total) for half, step, total, _ in told] == [
         (h, s + 1, STEPS) for h in (1, 2) for s in range(STEPS)
     ]
@@ -363,6 +369,26 @@ def test_the_same_result_is_not_computed_again(directory: Path, install: Callabl
     path = reconstruct(directory, "method", device="cpu")
     install(lambda *_: pytest.fail("the method was called"))
     assert reconstruct(directory, "method", device="cpu") == path
+
+
+def test_another_store_stands_beside_the_first_and_is_replaced_only_where_it_differs(
+    directory: Path, install: Callable[..., None]
+) -> None:
+    install(walk)
+    beside = partial(reconstruct, directory, "method", device="cpu", store="other.zarr", overwrite="other")
+    first = reconstruct(directory, "method", device="cpu")
+    with pytest.raises(KeyboardInterrupt):
+        beside({"rate": 3.0}, on_progress=stop_at(1, 5))
+    assert [path.name for path in directory.glob("*.checkpoints")] == ["other.checkpoints"]
+    told: list[tuple[int, int]] = []
+    assert beside({"rate": 3.0}, on_progress=lambda half, step, *_: told.append((half, step))).name == "other.zarr"
+    assert told[0] == (1, 4)
+    assert not list(directory.glob("*.checkpoints"))
+    _, halves = open_predicted(beside({"rate": 2.0}))
+    assert (halves[1]["volume"].values == 2 * STEPS).all()
+    install(lambda *_: pytest.fail("the method was called"))
+    beside({"rate": 2.0})
+    assert (open_predicted(first)[1][1]["volume"].values == STEPS).all()
 
 
 def test_what_is_no_store_is_not_overwritten(directory: Path, install: Callable[..., None]) -> None:

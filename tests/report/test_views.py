@@ -5,10 +5,21 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 from scipy.spatial.transform import Rotation
 
+from cryobench.evaluate.move import Alignment
+from cryobench.evaluate.poses import move_poses
 from cryobench.physics.rotation import rotation_from_relion
-from cryobench.report.views import ROWS, project, smoothing, view_density, view_figures
+from cryobench.report.views import (
+    ROWS,
+    draw_pose_errors,
+    project,
+    smoothing,
+    turn_poses,
+    view_density,
+    view_figures,
+)
 
 
 def poses(rot: float, tilt: float, count: int = 50) -> torch.Tensor:
@@ -50,3 +61,27 @@ def test_maps_share_a_scale_and_tell_their_angles() -> None:
     assert heat.customdata[0, ROWS, 1] < 15  # the first row is the pole that the beam's axis points to
     assert [float(heat.customdata[ROWS // 2, c, 0]) for c in (0, -1)] == pytest.approx([-178.5, 178.5], abs=1)
     assert heat.y0 > 0 > heat.dy
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("truth", [False, True])
+def test_poses_found_are_turned_as_their_map_is(truth: bool, mirrored: bool) -> None:
+    """As the evaluation of poses turns them, which has its own tests."""
+    own = Rotation.random(20, rng=np.random.default_rng(1))
+    quaternion = tuple(float(q) for q in Rotation.from_rotvec([0.4, -0.3, 0.8]).as_quat())
+    found = {"quaternion": quaternion, "shift": (0.0, 0.0, 0.0), "mirrored": mirrored}
+    alignment = {"half1_to_truth": None, "half2_to_truth": found if truth else None, "half2_to_half1": found}
+    half = xr.Dataset({"rotation": (("particle", "quaternion"), own.as_quat())})
+    expected, _ = move_poses(Alignment(quaternion, (0.0, 0.0, 0.0), mirrored, 0.9, None, 1.0), own.as_matrix(), None)
+    np.testing.assert_allclose(turn_poses(half, 2, alignment).numpy(), expected, atol=1e-12)
+    np.testing.assert_allclose(turn_poses(half, 1, alignment).numpy(), own.as_matrix(), atol=1e-12)
+
+
+def test_shares_of_particles_rise_with_the_error() -> None:
+    spread = {"median": 5.0, "mean": 5.0, "percentile_90": 9.0, "percentiles": [i / 2 for i in range(21)]}
+    poses = {"half1": {"rotation_degrees": spread, "shift": None}, "half2": None}
+    (drawn,) = draw_pose_errors(poses)
+    (line,) = drawn.figure.data
+    assert (line.y[10], line.x[10]) == (50, 5.0)
+    assert drawn.columns["half 1, rotation error (degrees)"] == spread["percentiles"]
+    assert not list(draw_pose_errors(None))

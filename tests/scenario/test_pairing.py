@@ -9,7 +9,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from cryobench.dataset.store import build_store, finish_store, open_store, put
+from cryobench.dataset.create import build_store
+from cryobench.dataset.store import finish_store, open_store, put
 from cryobench.errors import InputError
 from cryobench.interop.ctf_tables import read_ctf_rows
 from cryobench.physics.noise import colour

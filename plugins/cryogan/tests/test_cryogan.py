@@ -1,14 +1,17 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
 from cryobench_cryogan import train
 from cryobench_cryogan.discriminator import build_discriminator
 from cryobench_cryogan.losses import discriminator_loss, penalty, volume_loss, volume_slope
-from cryobench_cryogan.simulator import keep_disc
+from cryobench_cryogan.method import Params
+from cryobench_cryogan.train import Trainer
 
+from cryobench.dataset.view import Observed
 from cryobench.testing.conformance import ReconstructorTests
 
 
@@ -50,14 +53,10 @@ def test_volume_gradient_follows_from_the_discriminators(kind: str) -> None:
 def test_penalties_of_a_linear_discriminator_are_known() -> None:
     weight = torch.arange(16.0).reshape(1, 1, 4, 4) / 10
     length = float(weight.square().sum())
-    images = torch.randn(5, 1, 4, 4, generator=torch.Generator().manual_seed(0))
-
-    def score(x: torch.Tensor) -> torch.Tensor:
-        return (x * weight).sum((1, 2, 3))[:, None]
-
-    assert float(penalty("logistic", score, images, images, torch.ones(5))) == pytest.approx(length, rel=1e-5)
-    expected = (length**0.5 - 1) ** 2
-    assert float(penalty("wasserstein", score, images, -images, torch.rand(5))) == pytest.approx(expected, rel=1e-5)
+    images = torch.randn(5, 1, 4, 4, generator=torch.Generator().manual_seed(0)).requires_grad_(True)
+    scores = (images * weight).sum((1, 2, 3))[:, None]
+    assert float(penalty("logistic", scores, images)) == pytest.approx(length, rel=1e-5)
+    assert float(penalty("wasserstein", scores, images)) == pytest.approx((length**0.5 - 1) ** 2, rel=1e-5)
 
 
 @pytest.mark.parametrize("box", [16, 33, 64])
@@ -66,9 +65,26 @@ def test_discriminator_scores_any_box(box: int) -> None:
     assert network(torch.zeros(3, 1, box, box)).shape == (3, 1)
 
 
-def test_kept_disc_has_no_mean_and_no_corners() -> None:
-    images = torch.randn(3, 16, 16, generator=torch.Generator().manual_seed(0)) + 5
-    kept = keep_disc(images)
-    assert kept.mean((-2, -1)).abs().max() < 1e-5
-    torch.testing.assert_close(keep_disc(kept), kept, rtol=0, atol=1e-5)
-    assert torch.fft.rfft2(kept)[:, 8, 8].abs().max() < 1e-4
+@pytest.mark.parametrize("loss", ["logistic", "wasserstein"])
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_discriminator_step_takes_the_gradient_of_loss_and_penalty(
+    loss: str, number: int, observed: Observed, small: Callable[..., Params], recording_run: Callable[..., Any]
+) -> None:
+    """Against the sum written out: every second step with twice the weight, simulated images asked for theirs, too."""
+    trainer = Trainer(observed, small(loss=loss, penalty=0.3, penalty_interval=2), recording_run())
+    stepper, network = trainer.stepper, trainer.state.network
+    before = stepper.state.generator.get_state()
+    simulated = torch.randn(8, 1, 16, 16, generator=torch.Generator().manual_seed(0)).requires_grad_(True)
+    real = stepper.images.batch(number)
+    mix = torch.rand(8, 1, 1, 1, generator=torch.Generator().set_state(before))
+    total = discriminator_loss(loss, network(real), network(simulated))
+    (by_image,) = torch.autograd.grad(total, simulated, retain_graph=True)
+    if number == 0:
+        points = real if loss == "logistic" else mix * real + (1 - mix) * simulated
+        points = points.detach().requires_grad_(True)
+        total = total + 0.6 * penalty(loss, network(points), points)
+    expected = torch.autograd.grad(total, list(network.parameters()))
+    scores = stepper._discriminate(simulated, number, 0.0, measure=False)
+    assert scores.shape == (8, 1)
+    torch.testing.assert_close(simulated.grad, by_image)
+    torch.testing.assert_close([p.grad for p in network.parameters()], list(expected), rtol=1e-4, atol=1e-6)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -193,6 +194,12 @@ def test_an_error_carries_the_last_words_of_the_program(tmp_path: Path) -> None:
         list(program.follow(lambda: math.inf))
 
 
+def running(command: str) -> list[str]:
+    """Processes whose command line begins so."""
+    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    return [line for line in listed.splitlines() if line.startswith(command)]
+
+
 @needs_relion
 def test_nothing_runs_on_when_the_block_is_left(tiny: Path, tmp_path: Path) -> None:
     write_project(tmp_path, observed_half(tiny))
@@ -200,10 +207,38 @@ def test_nothing_runs_on_when_the_block_is_left(tiny: Path, tmp_path: Path) -> N
     with RelionRefine(tmp_path, "run", [*arguments, "--sgd_ini_subset", "90"]) as program:
         assert next(program.follow(lambda: math.inf)) == 0
     time.sleep(0.1)
-    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-    assert not [line for line in listed.splitlines() if line.startswith("relion_refine --o run/run")]
+    assert not running("relion_refine --o run/run")
     # the map of randomly turned images was read from whole files
     assert read_density(program.file(0, "class001.mrc"), 1.0, 1.0).shape == (16, 16, 16)
+
+
+HOLDER = """
+import math, sys, time
+from pathlib import Path
+from cryobench_relion.program import RelionRefine
+
+with RelionRefine(Path(sys.argv[1]), "orphan", sys.argv[2:]) as program:
+    next(program.follow(lambda: math.inf))
+    print("running", flush=True)
+    time.sleep(60)
+"""
+
+
+@needs_relion
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell of a parent's death")
+def test_nothing_runs_on_when_the_half_is_killed(tiny: Path, tmp_path: Path) -> None:
+    write_project(tmp_path, observed_half(tiny))
+    arguments = ["--i", STAR, "--sgd", "--denovo_3dref", "--ctf", "--ini_high", "60", "--sgd_ini_subset", "90"]
+    command = [sys.executable, "-c", HOLDER, str(tmp_path), *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "running\n"
+        assert running("relion_refine --o orphan/run")
+        holder.kill()
+    deadline = time.monotonic() + 10
+    while running("relion_refine --o orphan/run"):
+        assert time.monotonic() < deadline, "RELION outlived the process that started it"
+        time.sleep(0.05)
 
 
 @needs_relion

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
@@ -34,17 +32,13 @@ def volume_slope(kind: str, simulated: Tensor) -> Tensor:
     return -torch.ones_like(simulated) if kind == "wasserstein" else -torch.exp(-simulated.clamp(min=-15))
 
 
-def penalty(kind: str, score: Callable[[Tensor], Tensor], real: Tensor, simulated: Tensor, mix: Tensor) -> Tensor:
-    """Gradient penalty of the discriminator.
+def penalty(kind: str, scores: Tensor, points: Tensor) -> Tensor:
+    """Gradient penalty of the discriminator, from its ``scores`` of the ``points`` at which it is held; differentiable.
 
-    ``wasserstein``: ``mean((|grad D| - 1)^2)`` on interpolates ``mix real + (1 - mix) simulated`` (Gulrajani et al. 2017; paper,
-    eq. 9). ``logistic``: R1, ``mean |grad D|^2`` on real images (Mescheder et al. 2018).
+    ``wasserstein``: ``mean((|grad D| - 1)^2)``, to be taken at interpolates of real and simulated images (Gulrajani et al. 2017;
+    paper, eq. 9). ``logistic``: R1, ``mean |grad D|^2``, to be taken at real images (Mescheder et al. 2018).
     """
-    points = (
-        real if kind == "logistic" else mix[:, None, None, None] * real + (1 - mix[:, None, None, None]) * simulated
-    )
-    points = points.detach().requires_grad_(True)
-    (gradient,) = torch.autograd.grad(score(points).sum(), points, create_graph=True)
+    (gradient,) = torch.autograd.grad(scores.sum(), points, create_graph=True)
     squares = gradient.square().sum((1, 2, 3))
     if kind == "logistic":
         return squares.mean()

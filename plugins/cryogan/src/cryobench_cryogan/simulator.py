@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import final
 
 import torch
 from torch import Tensor, nn
 
 from cryobench.physics.ctf import ContrastTransfer
-from cryobench.physics.grids import inside_nyquist, soft_sphere
+from cryobench.physics.grids import soft_sphere
 from cryobench.physics.imaging import ImagingOperator
-from cryobench.physics.noise import colour, turn
+from cryobench.physics.project import VolumeSpectrum, transform_volume
 from cryobench.physics.symmetry import symmetrise
 from cryobench.reconstruct.contract import Observed
 from cryobench_cryogan.method import Params
+from cryobench_cryogan.noise import Noise
+from cryobench_cryogan.parallel import Team
+from cryobench_cryogan.prepare import prepare
 
 
 @final
@@ -27,15 +31,18 @@ class Simulator(nn.Module):
         params: of the method.
         data_scale: standard deviation of the data's pixels, by which the images are normalised.
         generator: for every draw.
+        team: that shares the batches.
     """
 
-    def __init__(self, observed: Observed, params: Params, data_scale: float, generator: torch.Generator) -> None:
+    def __init__(
+        self, observed: Observed, params: Params, data_scale: float, generator: torch.Generator, team: Team
+    ) -> None:
         super().__init__()
         device, box = generator.device, observed.box
         self.observed, self.params, self.generator, self.data_scale = observed, params, generator, data_scale
+        self.team = team
         self.ctf: ContrastTransfer = observed.ctf.to(torch.zeros((), device=device))
-        self.patches = observed.noise_patches.to(device) / data_scale
-        self.power = observed.noise_power.to(device) / data_scale**2
+        self.noise = Noise(observed, params.noise, params.normalise == "image", data_scale, device)
         # a protein fills the box thinly: with densities of one, an image sums about a sixteenth of the box's voxels
         self.unit = data_scale / (observed.voxel_size * box / 16)
         self.values = nn.Parameter(torch.zeros(box, box, box, device=device))
@@ -44,9 +51,8 @@ class Simulator(nn.Module):
         like = torch.zeros((), device=device)
         self.register_buffer("mask", soft_sphere(box, params.mask_radius * box / 2 - 2, 2.0, like))
 
-    def volume(self) -> Tensor:
-        """The volume that is imaged: masked, symmetrised and clamped, in the simulator's units."""
-        values = self.values
+    def constrained(self, values: Tensor) -> Tensor:
+        """Densities as they are imaged: symmetrised and masked, in the simulator's units."""
         if self.params.symmetrise:
             values = symmetrise(values, self.observed.symmetry)
         assert isinstance(self.mask, Tensor)
@@ -58,35 +64,35 @@ class Simulator(nn.Module):
         if self.params.nonnegative:
             self.values.clamp_(min=0)
 
-    def draw_noise(self, count: int) -> Tensor:
-        """Noise images ``(count, y, x)`` in the units of the normalised data."""
-        box, device = self.observed.box, self.generator.device
-        if self.params.noise == "spectrum":
-            white = torch.randn(count, box, box, generator=self.generator, device=device)
-            return colour(white, self.power)
-        chosen = torch.randint(len(self.patches), (count,), generator=self.generator, device=device)
-        turns = torch.randint(8, (count,), generator=self.generator, device=device)
-        return turn(self.patches[chosen], turns)
+    def transform(self) -> VolumeSpectrum:
+        """The volume's spectrum, from which any number of batches may be formed until the volume moves."""
+        return transform_volume(self.constrained(self.values), self.observed.voxel_size)
 
-    def forward(self, count: int) -> Tensor:
-        """``count`` simulated images ``(count, y, x)``, differentiable in the volume and the scales."""
-        rotations, shifts = self.observed.sample_poses(count, self.generator)
-        chosen = torch.randint(len(self.ctf), (count,), generator=self.generator, device=self.generator.device)
-        seen = self.observed
+    def simulate(self, spectrum: VolumeSpectrum, count: int, width: float = 0.0) -> Tensor:
+        """This member's share of ``count`` simulated images ``(image, y, x)``, differentiable in the volume and the scales.
+
+        Args:
+            spectrum: of the volume, see :meth:`transform`; detached for images that are not.
+            count: images of the whole team.
+            width: of their smoothing, pixels.
+        """
+        seen, share = self.observed, self.team.share(count)
+        rotations, shifts = seen.sample_poses(count, self.generator)
+        rows, noise = self.noise.draw(count, self.generator, self.team)
+        if self.params.whole_pixel_shifts:
+            shifts = (shifts / seen.voxel_size).trunc() * seen.voxel_size
         operator = ImagingOperator(
-            seen.box, seen.voxel_size, rotations, shifts, self.ctf[chosen], detector=seen.detector
+            seen.box, seen.voxel_size, rotations[share], shifts[share], self.ctf[rows], detector=seen.detector
         )
-        signal = operator(self.volume()) * (self.unit / self.data_scale)
-        return keep_disc(self.log_signal.exp() * signal + self.log_noise.exp() * self.draw_noise(count))
+        signal = operator.image(spectrum) * (self.unit / self.data_scale)
+        images = self.log_signal.exp() * signal + self.log_noise.exp() * noise
+        return prepare(images, self.params.normalise, width)
+
+    def forward(self, count: int, width: float = 0.0) -> Tensor:
+        """``count`` simulated images of the volume as it is."""
+        return self.simulate(self.transform(), count, width)
 
 
-def keep_disc(images: Tensor) -> Tensor:
-    """Images without their mean and without frequencies beyond the Nyquist disc.
-
-    The mean is the background's and says nothing of the particle; the corners of the spectrum, which projections never reach,
-    would only tell the discriminator how an image was resampled.
-    """
-    box = images.shape[-1]
-    spectra = torch.fft.rfft2(images) * inside_nyquist(box, images)
-    spectra[..., 0, 0] = 0
-    return torch.fft.irfft2(spectra, s=(box, box))
+def detach(spectrum: VolumeSpectrum) -> VolumeSpectrum:
+    """The same spectrum, through which no gradient flows."""
+    return replace(spectrum, values=spectrum.values.detach())

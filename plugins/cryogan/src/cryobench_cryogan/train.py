@@ -1,211 +1,193 @@
-"""Training: Algorithm 1 of the paper, discriminator and volume in turn."""
+"""Training on one half-set: steps until the last one or the end of the budget, watched, resumable."""
 
 from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
-from typing import Any, final
+from typing import Final, final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cryobench.reconstruct.contract import Observed, Reconstruction, Run
 from cryobench_cryogan.discriminator import build_discriminator
-from cryobench_cryogan.losses import discriminator_loss, penalty, volume_loss, volume_slope
+from cryobench_cryogan.divergence import GoodStates, Watch
+from cryobench_cryogan.images import Order, RealImages
+from cryobench_cryogan.memory import find_place
 from cryobench_cryogan.method import Params
-from cryobench_cryogan.simulator import Simulator, keep_disc
+from cryobench_cryogan.parallel import LEADER, Team
+from cryobench_cryogan.schedule import Schedule
+from cryobench_cryogan.simulator import Simulator
+from cryobench_cryogan.state import State, copy_tensors
+from cryobench_cryogan.step import Stepper
 
-CHECKPOINT_SECONDS = 30.0
-
-
-@dataclass
-class State:
-    """Everything that training changes."""
-
-    simulator: Simulator
-    network: nn.Sequential
-    volume_optimiser: torch.optim.Adam
-    network_optimiser: torch.optim.Adam
-    generator: torch.Generator
-    average: Tensor
-    step: int = 0
-
-    def save(self) -> dict[str, Any]:
-        """Tensors and numbers from which training goes on exactly."""
-        return {
-            "simulator": self.simulator.state_dict(),
-            "network": self.network.state_dict(),
-            "volume_optimiser": self.volume_optimiser.state_dict(),
-            "network_optimiser": self.network_optimiser.state_dict(),
-            "generator": self.generator.get_state(),
-            "average": self.average,
-            "step": self.step,
-        }
-
-    def load(self, kept: dict[str, Any]) -> None:
-        """Undo of :meth:`save`."""
-        self.simulator.load_state_dict(kept["simulator"])
-        self.network.load_state_dict(kept["network"])
-        self.volume_optimiser.load_state_dict(kept["volume_optimiser"])
-        self.network_optimiser.load_state_dict(kept["network_optimiser"])
-        self.generator.set_state(kept["generator"].cpu())
-        self.average, self.step = kept["average"], kept["step"]
+CHECKPOINT_SECONDS: Final = 30.0
+"""Between checkpoints; a killed run loses at most the work of so long."""
+STEPS_AT_ONCE: Final = 8
+"""Steps between looks at the clock and at what is measured, where looking makes a GPU or other processes wait."""
 
 
 @final
 class Trainer:
-    """One half-set's training."""
+    """One half-set's training.
 
-    def __init__(self, observed: Observed, params: Params, run: Run) -> None:
-        self.observed, self.params, self.run = observed, params, run
-        images = keep_disc(observed.read(slice(None)).images.to(run.device))
-        self.scale = float(images.std())
-        self.real = (images / self.scale)[:, None]
-        generator = torch.Generator(device=run.device).manual_seed(run.seed)
-        simulator = Simulator(observed, params, self.scale, generator)
-        network = build_discriminator(observed.box, params.channels, params.hidden, generator)
+    Args:
+        observed: the half-set.
+        params: of the method.
+        run: the harness's hand.
+        team: processes that share the batches; this one alone if not given.
+
+    Raises:
+        Declined: if memory does not suffice.
+    """
+
+    def __init__(self, observed: Observed, params: Params, run: Run, team: Team | None = None) -> None:
+        self.params, self.run, self.team = params, run, team or Team()
+        device = run.device
+        self.bfloat16 = has_fast_bfloat16(device) if params.bfloat16 is None else params.bfloat16
+        leads = self.team.rank == LEADER
+        place = self.team.tell(find_place(observed, params, self.bfloat16, device) if leads else None)
+        self.schedule = Schedule(params, len(observed))
+        order = Order(run.seed, len(observed), params.batch, params.shuffle)
+        share = self.team.share(params.batch)
+        self.images = RealImages(observed, order, params.normalise, place, share, device)
+        self.state = self._begin(observed)
+        self.rates = [group["lr"] for group in self._groups()]
+        self.stepper = Stepper(params, self.state, self.images, self.team, self.bfloat16)
+        self.first = 0, 0.0
+
+    def _begin(self, observed: Observed) -> State:
+        params = self.params
+        generator = torch.Generator(device=self.run.device).manual_seed(self.run.seed)
+        simulator = Simulator(observed, params, self.images.scale, generator, self.team)
+        shared = params.network_seed
+        weights = generator if shared is None else torch.Generator(device=self.run.device).manual_seed(shared)
+        network = build_discriminator(observed.box, params.channels, params.hidden, weights)
         network = network.to(memory_format=torch.channels_last)
-        betas = (params.beta1, params.beta2)
         groups = [
             {"params": [simulator.values], "lr": params.learning_rate_volume},
             {"params": [simulator.log_signal, simulator.log_noise], "lr": params.learning_rate_scales},
         ]
-        self.started, self.first = time.monotonic(), 0
-        self.state = State(
+        betas = params.beta1, params.beta2
+        rate = params.learning_rate_discriminator
+        return State(
             simulator,
             network,
-            torch.optim.Adam(groups, betas=betas),
-            torch.optim.Adam(network.parameters(), lr=params.learning_rate_discriminator, betas=betas),
+            torch.optim.Adam(groups, betas=betas, eps=params.epsilon),
+            torch.optim.Adam(network.parameters(), lr=rate, betas=betas, eps=params.epsilon),
             generator,
             torch.zeros_like(simulator.values),
         )
-        self.bfloat16 = has_fast_bfloat16(run.device) if params.bfloat16 is None else params.bfloat16
-        self.rates = [group["lr"] for group in self.state.volume_optimiser.param_groups]
 
-    def set_rates(self) -> None:
-        """Exponential decay of all learning rates, to ``final_rate`` at the last step or, if sooner, at the end of the budget."""
-        done = self.state.step / self.params.steps
-        remaining = self.run.remaining()
-        if math.isfinite(remaining):
-            # steps that the budget still allows at the pace so far
-            pace = (time.monotonic() - self.started) / max(self.state.step - self.first, 1)
-            possible = self.state.step + max(remaining, 0) / max(pace, 1e-6)
-            done = max(done, self.state.step / max(possible, 1))
-        left = self.params.final_rate ** min(done, 1)
-        for group, rate in zip(self.state.volume_optimiser.param_groups, self.rates, strict=True):
-            group["lr"] = rate * left
-        for group in self.state.network_optimiser.param_groups:
-            group["lr"] = self.params.learning_rate_discriminator * left
+    def _groups(self) -> list[dict[str, object]]:
+        return [*self.state.volume_optimiser.param_groups, *self.state.network_optimiser.param_groups]
 
-    def draw_real(self) -> Tensor:
-        """A batch of real images ``(batch, 1, y, x)``."""
-        device = self.real.device
-        chosen = torch.randint(len(self.real), (self.params.batch,), generator=self.state.generator, device=device)
-        return self.real[chosen]
+    def train(self) -> Reconstruction:
+        """Run to the last step or the end of the budget.
 
-    def score(self, images: Tensor) -> Tensor:
-        """Discriminator scores ``(batch, 1)``, convolved in bfloat16 where asked."""
-        images = images.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bfloat16):
-            return self.state.network(images).float()
-
-    def discriminate(self, simulated: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """One discriminator step; ``count`` numbers the steps. Returns the loss and the scores of the simulated images.
-
-        Where ``simulated`` asks for a gradient it is left there, before the discriminator moves.
+        Raises:
+            ArithmeticError: if training diverges again and again.
         """
-        params = self.params
-        real = self.draw_real()
-        scores = self.score(torch.cat([real, simulated]))
-        loss = discriminator_loss(params.loss, scores[: len(real)], scores[len(real) :])
-        total = loss
-        if params.penalty and count % params.penalty_interval == 0:
-            mix = torch.rand(len(real), generator=self.state.generator, device=real.device)
-            weight = params.penalty * params.penalty_interval
-            total = loss + weight * penalty(params.loss, self.score, real, simulated, mix)
-        self.state.network_optimiser.zero_grad(set_to_none=True)
-        total.backward()
-        self.state.network_optimiser.step()
-        return loss.detach(), scores[len(real) :].detach()
+        state, run, total = self.state, self.run, self.schedule.steps
+        # by way of the host: on a device of the leader's, followers could not take it up
+        if (kept := self.team.tell(copy_tensors(run.restore(), torch.device("cpu")))) is not None:
+            state.load(kept)
+        good, watch, marks = GoodStates(state), Watch(self.params.loss), self.schedule.marks()
+        before = state.seconds
+        saved = began = time.monotonic()
+        self.first = state.step, before
+        try:
+            while state.step < total:
+                (remaining,) = self.team.agree([run.remaining()], run.device)
+                if remaining <= 0:
+                    break
+                # the share of the budget that is spent, which is the share of the steps that it allows at the pace so far
+                spent = 0.0 if math.isinf(remaining) else state.seconds / (state.seconds + remaining)
+                measured = self._take_some(spent, marks, total)
+                state.seconds = before + time.monotonic() - began
+                if (why := watch.find(state.step, measured)) is not None:
+                    good.rewind(state, why, self.params.rewinds)
+                    continue
+                good.keep(state)
+                self._report(measured, remaining, total)
+                if state.step in marks:
+                    run.snapshot(self.volume(), self.images_seen())
+                if time.monotonic() - saved > CHECKPOINT_SECONDS:
+                    run.checkpoint(state.save(), state.step)
+                    saved = time.monotonic()
+        finally:
+            self.images.close()
+        if self.params.snapshots and state.step not in marks:
+            run.snapshot(self.volume(), self.images_seen())
+        with torch.no_grad():
+            examples = state.simulator(16 * self.team.size) * self.images.scale
+        return Reconstruction(self.volume(), example_images=examples, notes=[*self._remarks(), *state.notes])
 
-    def move_together(self) -> Tensor:
-        """Both steps on one batch and one backward pass: the volume's gradient is the discriminator's, reweighted."""
-        state, params = self.state, self.params
-        images = state.simulator(params.batch)[:, None]
-        leaf = images.detach().requires_grad_(True)
-        loss, scores = self.discriminate(leaf, state.step)
-        assert leaf.grad is not None
-        state.volume_optimiser.zero_grad(set_to_none=True)
-        images.backward(leaf.grad * volume_slope(params.loss, scores)[:, :, None, None])
-        return loss
+    def _remarks(self) -> list[str]:
+        remarks = [f"Convolved in {'bfloat16' if self.bfloat16 else 'float32'}."]
+        if self.params.noise != self.state.simulator.noise.kind:
+            remarks.append(
+                "Noise patches were not paired with CTFs: nothing says which micrographs the patches are from."
+            )
+        return remarks
 
-    def move_in_turn(self) -> Tensor:
-        """``n_discr`` discriminator steps, then the volume's gradient under the moved discriminator (Algorithm 1)."""
-        state, params = self.state, self.params
-        for turn in range(params.n_discr):
-            with torch.no_grad():
-                simulated = state.simulator(params.batch)[:, None]
-            loss, _ = self.discriminate(simulated, state.step * params.n_discr + turn)
-        state.network.requires_grad_(False)
-        state.volume_optimiser.zero_grad(set_to_none=True)
-        volume_loss(params.loss, self.score(state.simulator(params.batch)[:, None])).backward()
-        state.network.requires_grad_(True)
-        return loss
+    def _take_some(self, spent: float, marks: set[int], total: int) -> dict[str, float]:
+        """Steps up to the next look at the clock, none past a snapshot or the end. Returns what the last one measured."""
+        looking_is_free = self.run.device.type == "cpu" and self.team.size == 1
+        count = 1 if looking_is_free else STEPS_AT_ONCE
+        end = min([self.state.step + count, total, *(mark for mark in marks if mark > self.state.step)])
+        while True:
+            measure = self.state.step + 1 == end
+            measured = self.take_step(spent, measure)
+            if measure:
+                return measured
 
-    def take_step(self) -> dict[str, float]:
-        """One step of discriminator and volume. Returns the loss and the scales."""
+    def take_step(self, spent: float = 0.0, measure: bool = True) -> dict[str, float]:
+        """One step of discriminator and volume. Returns what was measured, if asked.
+
+        Args:
+            spent: fraction of the budget.
+            measure: the loss, scores, gradients and scales; makes the device finish its work.
+        """
         state = self.state
-        self.set_rates()
-        loss = self.move_together() if self.params.together else self.move_in_turn()
-        state.volume_optimiser.step()
-        state.simulator.constrain()
-        state.step += 1
-        # the running mean forgets its zero start as fast as a plain mean would
-        keep = min(self.params.average, 1 - 1 / state.step)
-        state.average.lerp_(state.simulator.values.detach(), 1 - keep)
-        return {
-            "discriminator_loss": float(loss),
-            "signal_scale": math.exp(float(state.simulator.log_signal.detach())),
-            "noise_scale": math.exp(float(state.simulator.log_noise.detach())),
-        }
+        left = self.schedule.rate(state.step, spent) / 2**state.rewound
+        for group, rate in zip(self._groups(), self.rates, strict=True):
+            group["lr"] = rate * left
+        measured = self.stepper.take(self.schedule.width(state.step), measure)
+        if not measure:
+            return {}
+        measured["signal_scale"] = state.simulator.log_signal.detach().exp()
+        measured["noise_scale"] = state.simulator.log_noise.detach().exp()
+        # one exchange with the device for all of them
+        values = torch.stack(list(measured.values())).tolist()
+        return dict(zip(measured, values, strict=True))
+
+    def _report(self, measured: dict[str, float], remaining: float, total: int) -> None:
+        step, seconds = self.state.step, self.state.seconds
+        first_step, first_seconds = self.first
+        pace = max(seconds - first_seconds, 1e-9) / max(step - first_step, 1)
+        self.run.progress(
+            step,
+            total,
+            self.images_seen(),
+            **{
+                **{name: measured[name] for name in ("discriminator_loss", "signal_scale", "noise_scale")},
+                "images_per_second": self.schedule.images_per_step / pace,
+                "seconds_left": min((total - step) * pace, remaining),
+                "rewinds": self.state.rewound,
+                **measured,
+            },
+        )
+
+    def images_seen(self) -> int:
+        """Real images that the discriminator has seen."""
+        return self.state.step * self.schedule.images_per_step
 
     def volume(self) -> Tensor:
         """The running mean, constrained as the volume itself, in the data's units."""
         simulator = self.state.simulator
         with torch.no_grad():
-            kept = simulator.values.clone()
-            simulator.values.copy_(self.state.average)
-            volume = simulator.volume() * simulator.unit * simulator.log_signal.exp()
-            simulator.values.copy_(kept)
-        return volume
-
-    def train(self) -> Reconstruction:
-        """Run to the last step or the end of the budget."""
-        state, params, run = self.state, self.params, self.run
-        kept = run.restore()
-        if kept is not None:
-            state.load(kept)
-        marks = {round(params.steps * (k + 1) ** 2 / params.snapshots**2) for k in range(params.snapshots)}
-        saved = self.started = time.monotonic()
-        self.first = state.step
-        while state.step < params.steps and run.remaining() > 0:
-            scalars = self.take_step()
-            if not math.isfinite(scalars["discriminator_loss"]):
-                raise ArithmeticError(
-                    f"diverged at step {state.step}; a smaller -p learning_rate_discriminator or a larger -p penalty helps"
-                )
-            seen = state.step * params.batch * (1 if params.together else params.n_discr)
-            run.progress(state.step, params.steps, seen, **scalars)
-            if state.step in marks or (params.snapshots and run.remaining() <= 0):
-                run.snapshot(self.volume(), seen)
-            if time.monotonic() - saved > CHECKPOINT_SECONDS:
-                run.checkpoint(state.save(), state.step)
-                saved = time.monotonic()
-        with torch.no_grad():
-            examples = state.simulator(16) * self.scale
-        arithmetic = "bfloat16" if self.bfloat16 else "float32"
-        return Reconstruction(self.volume(), example_images=examples, notes=[f"Convolved in {arithmetic}."])
+            return simulator.constrained(self.state.average) * simulator.unit * simulator.log_signal.exp()
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
@@ -214,8 +196,3 @@ def has_fast_bfloat16(device: torch.device) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
     return bool(supported and supported())
-
-
-def train(observed: Observed, params: Params, run: Run) -> Reconstruction:
-    """Reconstruct one half-set."""
-    return Trainer(observed, params, run).train()

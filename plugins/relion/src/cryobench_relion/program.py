@@ -13,6 +13,7 @@ from typing import Final, final
 
 from cryobench.errors import Declined, InputError, PluginError
 from cryobench.interop.mrc import read_map
+from cryobench_relion.tether import tether
 
 PROGRAM: Final = "relion_refine"
 POLL_SECONDS: Final = 0.1
@@ -38,7 +39,7 @@ def check_version() -> str:
 
 @final
 class RelionRefine:
-    """A context: RELION runs within, and has ended or is killed when it is left, whatever the reason.
+    """A context: RELION runs within, and has ended or is killed when it is left, or when this process is killed.
 
     Args:
         directory: that it runs in; names in its files are relative to it.
@@ -55,7 +56,7 @@ class RelionRefine:
         self._outputs.mkdir()
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [PROGRAM, "--o", f"{self._outputs.name}/run", *self._arguments],
+                tether([PROGRAM, "--o", f"{self._outputs.name}/run", *self._arguments]),
                 cwd=self._directory,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -1,0 +1,105 @@
+"""What a piece of PyTorch work costs on a device that is not here: launches, bytes moved, arithmetic, memory.
+
+The work runs on ``meta`` tensors, which have shapes and no data, so that the native box costs no time and no memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
+
+
+@dataclass(frozen=True)
+class Device:
+    """What a device can do; the defaults are an H100 (SXM) by its data sheet."""
+
+    bandwidth: float = 3.35e12
+    half_precision: float = 990e12
+    single_precision: float = 495e12
+    """Of convolutions, which PyTorch computes in TF32 unless told otherwise."""
+    launch: float = 6e-6
+    """Seconds that the host needs for one operation of eager PyTorch, gradients included."""
+    reached: float = 0.6
+    """Share of the above that real kernels reach, as a rule of thumb."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of a piece of work: operations launched, bytes read and written, floating-point operations, peak bytes held."""
+
+    launches: float
+    traffic: float
+    arithmetic: float
+    memory: float = 0.0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(
+            self.launches + other.launches,
+            self.traffic + other.traffic,
+            self.arithmetic + other.arithmetic,
+            max(self.memory, other.memory),
+        )
+
+    def __mul__(self, times: float) -> Cost:
+        return Cost(times * self.launches, times * self.traffic, times * self.arithmetic, self.memory)
+
+    def seconds(self, device: Device, *, half_precision: bool = False) -> float:
+        """At least, on that device: what the slowest of memory, arithmetic and launching takes."""
+        peak = device.half_precision if half_precision else device.single_precision
+        busy = max(self.traffic / device.bandwidth, self.arithmetic / peak) / device.reached
+        return max(busy, self.launches * device.launch)
+
+
+class _Counting(TorchDispatchMode):
+    """Counts launches, bytes as if every operation read its inputs from memory and wrote its results there, and what is held."""
+
+    def __init__(self, held: Iterable[Tensor]) -> None:
+        super().__init__()
+        self.launches, self.traffic, self.arithmetic, self.peak = 0, 0, 0, 0
+        self._alive: dict[int, tuple[StorageWeakRef, int]] = {}
+        self._note(held)
+
+    def _note(self, values: Any) -> None:
+        for leaf in tree_leaves(values):
+            if isinstance(leaf, Tensor):
+                kept = StorageWeakRef(leaf.untyped_storage())
+                self._alive.setdefault(kept.cdata, (kept, leaf.untyped_storage().nbytes()))
+        self._alive = {key: entry for key, entry in self._alive.items() if not entry[0].expired()}
+        self.peak = max(self.peak, sum(size for _, size in self._alive.values()))
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self._note(result)
+        if func.is_view or func in (torch.ops.aten.detach.default, torch.ops.aten.empty.memory_format):
+            return result
+        read, written, name = _bytes((args, kwargs)), _bytes(result), func.overloadpacket.__name__
+        if name in ("index_select", "index", "gather"):
+            read = written + _bytes(args[1:])  # of the table, what is asked for
+        elif name.startswith("_fft"):
+            passes = len(args[1])
+            read, written = passes * read, passes * written
+        if func.overloadpacket in flop_registry:  # matrix products and convolutions; the rest is as good as free
+            self.arithmetic += flop_registry[func.overloadpacket](*args, **(kwargs or {}), out_val=result)
+        self.launches += 1
+        self.traffic += read + written
+        return result
+
+
+def _bytes(values: Any) -> int:
+    return sum(leaf.numel() * leaf.element_size() for leaf in tree_leaves(values) if isinstance(leaf, Tensor))
+
+
+def count(work: Callable[[], object], held: Iterable[Tensor]) -> Cost:
+    """The cost of ``work``; ``held`` are tensors that are there before it and after."""
+    held = list(held)
+    with _Counting(held) as counting:
+        work()
+    return Cost(counting.launches, counting.traffic, counting.arithmetic, counting.peak)

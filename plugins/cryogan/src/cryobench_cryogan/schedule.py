@@ -1,0 +1,63 @@
+"""How long training lasts, and what changes on the way: learning rates and the width of the smoothing."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import final
+
+from cryobench_cryogan.method import Params
+
+
+@final
+@dataclass(frozen=True)
+class Schedule:
+    """A function of the volume step and, where there is a budget, of how much of it is spent.
+
+    Attributes:
+        params: of the method.
+        images: in the half-set; an epoch is one pass of the discriminator over so many.
+    """
+
+    params: Params
+    images: int
+
+    @property
+    def images_per_step(self) -> int:
+        """Real images that the discriminator sees in one volume step."""
+        return self.params.batch * (1 if self.params.together else self.params.n_discr)
+
+    @property
+    def steps(self) -> int:
+        """Volume steps in all."""
+        if self.params.steps is not None:
+            return self.params.steps
+        assert self.params.epochs is not None
+        return math.ceil(self.params.epochs * self.images / self.images_per_step)
+
+    def epoch(self, step: int) -> float:
+        """Passes over the images when ``step`` volume steps are done."""
+        return step * self.images_per_step / self.images
+
+    def rate(self, step: int, spent: float) -> float:
+        """What is left of the learning rates, a fraction.
+
+        With ``epoch_decay`` it falls after every whole epoch (paper, section IV), whatever the budget; else exponentially to
+        ``final_rate`` at the last step or, if sooner, at the end of the budget.
+
+        Args:
+            step: volume steps done.
+            spent: fraction of the budget that is spent; 0 where there is none.
+        """
+        if self.params.epoch_decay is not None:
+            return (1 - self.params.epoch_decay) ** math.floor(self.epoch(step))
+        return self.params.final_rate ** min(max(step / self.steps, spent), 1)
+
+    def width(self, step: int) -> float:
+        """Standard deviation of the images' smoothing in pixels."""
+        return self.params.smoothing * (1 - self.params.smoothing_decay) ** self.epoch(step)
+
+    def marks(self) -> set[int]:
+        """Steps at which snapshots are due: denser at the start, where the volume changes most."""
+        count = self.params.snapshots
+        return {round(self.steps * (k + 1) ** 2 / count**2) for k in range(count)}

@@ -1,0 +1,95 @@
+"""A training step follows the device of its volume and asks it for no value: shown without a GPU, on tensors without data."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import numpy as np
+import pytest
+import torch
+from cryobench_cryogan.discriminator import build_discriminator
+from cryobench_cryogan.method import Params
+from cryobench_cryogan.parallel import Team
+from cryobench_cryogan.simulator import Simulator
+from cryobench_cryogan.state import State
+from cryobench_cryogan.step import Stepper
+from torch import Tensor
+
+from cryobench.dataset.store import open_store
+from cryobench.dataset.view import Observed
+from cryobench.testing.tiny import tiny_run
+
+META = torch.device("meta")
+
+
+class Shapeless(torch.Generator):
+    """A generator for tensors without data."""
+
+    @property
+    def device(self) -> torch.device:  # type: ignore[override]
+        return META
+
+
+class Batches:
+    """Real images without data."""
+
+    def __init__(self, batch: int, box: int) -> None:
+        self._shape = batch, 1, box, box
+
+    def batch(self, _number: int) -> Tensor:
+        return torch.empty(self._shape, device=META)
+
+
+@pytest.fixture(scope="module")
+def observed(tmp_path_factory: pytest.TempPathFactory) -> Observed:
+    return Observed(open_store(tiny_run(tmp_path_factory.mktemp("tiny")) / "observed.zarr", "observed"), 1)
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        {},
+        {"together": False, "n_discr": 2, "loss": "wasserstein", "penalty_interval": 1},
+        {"preset": "paper", "batch": 4, "noise": "paired"},
+    ],
+    ids=["fast", "in turn", "paper"],
+)
+def test_a_step_stays_on_its_device(
+    observed: Observed, chosen: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # there is none for this device
+    params = Params(**{"batch": 4, "channels": 2, **chosen})  # type: ignore[arg-type]
+    if params.noise == "paired":  # half of the patches are from the micrographs of particles
+        observed.micrographs = np.arange(len(observed)) % 3
+        observed.patch_micrographs = np.arange(len(observed.noise_patches)) % 6
+    draw = Shapeless()
+    simulator = Simulator(observed, params, 1.0, draw, Team())
+    assert (simulator.noise.partners is not None) == (params.noise == "paired")
+    network = build_discriminator(observed.box, params.channels, params.hidden, draw)
+    state = State(
+        simulator,
+        network,
+        torch.optim.Adam([simulator.values, simulator.log_signal, simulator.log_noise]),
+        torch.optim.Adam(network.parameters()),
+        draw,
+        torch.zeros_like(simulator.values),
+    )
+    stepper = Stepper(params, state, Batches(params.batch, observed.box), Team(), False)  # type: ignore[arg-type]
+    for _ in range(2):
+        stepper.take(0.0, False)
+    assert simulator.values.grad is not None
+    assert simulator.values.grad.device == state.average.device == META
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_after_a_resume_adam_still_counts_on_the_processor(observed: Observed) -> None:
+    params, draw = Params(batch=4, channels=2), torch.Generator("cuda").manual_seed(0)
+    simulator = Simulator(observed, params, 1.0, draw, Team())
+    network = build_discriminator(observed.box, params.channels, params.hidden, draw)
+    optimisers = torch.optim.Adam([simulator.values]), torch.optim.Adam(network.parameters())
+    state = State(simulator, network, *optimisers, draw, torch.zeros_like(simulator.values))
+    simulator.transform().values.sum().backward()
+    optimisers[0].step()
+    state.load(state.save())
+    assert [kept["step"].device.type for kept in optimisers[0].state.values()] == ["cpu"]

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from cryobench_cryogan import memory
+from cryobench_cryogan.discriminator import build_discriminator, count_numbers
+from cryobench_cryogan.memory import estimate, find_place
+from cryobench_cryogan.method import Params
+
+from cryobench.dataset.view import Observed
+from cryobench.errors import Declined
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(("box", "channels"), [(16, 4), (33, 3), (64, 2)])
+def test_numbers_are_those_of_the_network(box: int, channels: int) -> None:
+    network = build_discriminator(box, channels, 10, torch.Generator().manual_seed(0))
+    outputs = []
+    for layer in network:
+        if isinstance(layer, torch.nn.Conv2d):
+            layer.register_forward_hook(lambda _, __, out: outputs.append(out.numel()))
+    network(torch.zeros(1, 1, box, box))
+    weights = sum(p.numel() for p in network.parameters())
+    assert count_numbers(box, channels, 10) == (weights, sum(outputs))
+
+
+def test_images_wait_where_they_fit(
+    observed: Observed, small: Callable[..., Params], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = small()
+    need = estimate(observed, params, False, CPU)
+    with_images, without = (memory.RESERVE * need.on(CPU, resident) for resident in (True, False))
+    for free, expected in ((with_images, "device"), (with_images - 1, "store"), (without, "store")):
+        monkeypatch.setattr(memory, "free_memory", lambda _, free=free: free)
+        assert find_place(observed, params, False, CPU) == expected
+
+
+def test_a_training_that_does_not_fit_is_declined_with_what_does(
+    observed: Observed, small: Callable[..., Params], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = small(batch=64, channels=32, processes=2)
+    free = memory.RESERVE * 2 * estimate(observed, small(batch=16, channels=32, processes=2), False, CPU).on(CPU, False)
+    monkeypatch.setattr(memory, "free_memory", lambda _: free)
+    with pytest.raises(Declined, match="what fits: -p images=store -p batch=") as error:
+        find_place(observed, params, False, CPU)
+    words = [word for word in str(error.value).split() if "=" in word]
+    advice = dict(word.split("=") for word in words)
+    assert find_place(observed, small(processes=2, channels=32, batch=int(advice["batch"]), images="store"), False, CPU)
+    monkeypatch.setattr(memory, "free_memory", lambda _: 1000)
+    with pytest.raises(Declined, match="a smaller box"):
+        find_place(observed, params, False, CPU)
+
+
+def test_what_a_control_group_leaves(tmp_path: Path) -> None:
+    assert list(memory._group_limits(tmp_path)) == []
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory.current").write_text("3000\n")
+    (tmp_path / "memory.stat").write_text("anon 5\ninactive_file 400\nslab 7\n")
+    assert list(memory._group_limits(tmp_path)) == []
+    (tmp_path / "memory.max").write_text("10000\n")
+    assert list(memory._group_limits(tmp_path)) == [7400]

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cryobench_cryogan.launch import train_in_team
+from cryobench_cryogan.method import Params
+from cryobench_cryogan.train import STEPS_AT_ONCE
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from cryobench.dataset.store import open_predicted
+from cryobench.dataset.view import Observed
+from cryobench.reconstruct.run import method_seed
+
+PARAMS = {"steps": 2 * STEPS_AT_ONCE, "batch": 8, "channels": 2, "bfloat16": False, "snapshots": 1}
+SEED = 3
+
+
+def losses(told: list[Mapping[str, float]]) -> dict[int, float]:
+    return {int(report["step"]): report["discriminator_loss"] for report in told}
+
+
+@pytest.fixture
+def alone(observed: Observed, recording_run: Callable[..., Any]) -> tuple[dict[int, float], NDArray[np.float32]]:
+    """Losses of every step and the volume of one process."""
+    run = recording_run(seed=method_seed(SEED, 1))
+    result = train_in_team(observed, Params(**PARAMS), run)
+    return losses(run.told), result.volume.numpy()
+
+
+def assert_same(
+    found: dict[int, float], volume: NDArray[np.float32], alone: tuple[dict[int, float], NDArray[np.float32]]
+) -> None:
+    """To rounding, which training blows up."""
+    expected, expected_volume = alone
+    assert found == {step: pytest.approx(expected[step], rel=1e-3) for step in (STEPS_AT_ONCE, 2 * STEPS_AT_ONCE)}
+    assert np.abs(volume - expected_volume).max() < 0.01 * np.abs(expected_volume).max()
+
+
+def test_two_processes_train_as_one_with_the_joint_batch(
+    observed: Observed, recording_run: Callable[..., Any], alone: tuple[dict[int, float], NDArray[np.float32]]
+) -> None:
+    run = recording_run(seed=method_seed(SEED, 1))
+    result = train_in_team(observed, Params(**PARAMS, processes=2), run)
+    assert_same(losses(run.told), result.volume.numpy(), alone)
+
+
+@pytest.mark.slow
+def test_torchrun_starts_the_same(
+    tiny_directory: Path, tmp_path: Path, alone: tuple[dict[int, float], NDArray[np.float32]]
+) -> None:
+    shutil.copytree(tiny_directory / "observed.zarr", tmp_path / "observed.zarr")
+    words = [f"-p{name}={str(value).lower()}" for name, value in PARAMS.items()]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
+    done = subprocess.run(
+        [*torchrun, "-m", "cryobench_cryogan", str(tmp_path), f"--seed={SEED}", *words],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    _, halves = open_predicted(tmp_path / "predicted.zarr")
+    last = halves[1]["history_step"].values[-1], halves[1]["history_discriminator_loss"].values[-1]
+    assert last == (2 * STEPS_AT_ONCE, pytest.approx(alone[0][2 * STEPS_AT_ONCE], rel=1e-3))
+    expected = alone[1]
+    assert np.abs(halves[1]["volume"].values - expected).max() < 0.01 * np.abs(expected).max()
+
+
+def test_a_batch_that_cannot_be_shared_is_refused() -> None:
+    with pytest.raises(ValidationError, match="share evenly"):
+        Params(batch=9, processes=2)

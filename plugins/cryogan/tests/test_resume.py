@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from cryobench_cryogan import train
+from cryobench_cryogan.method import Params
+
+PAPER_LIKE = {
+    "loss": "wasserstein",
+    "together": False,
+    "n_discr": 2,
+    "penalty_interval": 1,
+    "noise": "patches",
+    "shuffle": True,
+    "epoch_decay": 0.3,
+    "smoothing": 1.0,
+    "smoothing_decay": 0.1,
+    "normalise": "image",
+    "average": 0.0,
+}
+
+
+@pytest.mark.parametrize("given", [{}, {"images": "store"}, PAPER_LIKE], ids=["fast", "from the store", "paper-like"])
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(
+    given: dict[str, Any],
+    small: Callable[..., Params],
+    trained: Callable[..., Any],
+    recording_run: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Killed after a checkpoint and started again: losses and volume are those of an uninterrupted run, bit for bit."""
+    params = small(**given)
+    whole = recording_run()
+    _, expected = trained(params, whole)
+
+    monkeypatch.setattr(train, "CHECKPOINT_SECONDS", 0.0)
+    killed = recording_run(stop_at=9)
+    with pytest.raises(KeyboardInterrupt):
+        trained(params, killed)
+    resumed = recording_run(file=killed.file)
+    _, result = trained(params, resumed)
+
+    assert resumed.told[0]["step"] == 9  # from the checkpoint of step 8
+    names = ("step", "discriminator_loss", "volume_gradient", "signal_scale", "noise_scale")
+    for found, wanted in zip(resumed.told, whole.told[8:], strict=True):
+        assert [found[name] for name in names] == [wanted[name] for name in names]
+    assert torch.equal(result.volume, expected.volume)
+
+
+def test_learning_rates_do_not_rise_again_when_a_run_with_a_budget_goes_on(
+    small: Callable[..., Params],
+    trained: Callable[..., Any],
+    recording_run: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One second a step, 40 of them: the rate falls on from where it was."""
+    clock = [0.0]
+    take = train.Trainer.take_step
+    rates: list[float] = []
+
+    def tick(self: train.Trainer, *arguments: Any) -> dict[str, float]:
+        clock[0] += 1
+        measured = take(self, *arguments)
+        rates.append(self.state.network_optimiser.param_groups[0]["lr"])
+        return measured
+
+    monkeypatch.setattr(train.Trainer, "take_step", tick)
+    monkeypatch.setattr(train.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(train, "CHECKPOINT_SECONDS", 0.0)
+    params = small(steps=1000, final_rate=0.01)
+    run = recording_run(stop_at=20, left=lambda: 40 - clock[0])
+    with pytest.raises(KeyboardInterrupt):
+        trained(params, run)
+    again = recording_run(file=run.file, left=lambda: 40 - clock[0])
+    trainer, _ = trained(params, again)
+    # the step at which the run was killed was taken twice
+    assert rates == sorted(rates, reverse=True)
+    assert rates[-1] == pytest.approx(0.01 * params.learning_rate_discriminator, rel=0.15)
+    assert trainer.state.step == 39
+
+
+def test_progress_tells_losses_gradients_speed_and_time_left(
+    small: Callable[..., Params], trained: Callable[..., Any], recording_run: Callable[..., Any]
+) -> None:
+    run = recording_run()
+    trained(small(), run)
+    last = run.told[-1]
+    assert [told["step"] for told in run.told] == list(range(1, 25))
+    assert last["images_seen"] == 24 * 8
+    assert last["seconds_left"] == 0
+    assert run.told[11]["seconds_left"] > 0
+    assert last["images_per_second"] > 0
+    assert last["discriminator_gradient"] > 0
+    assert last["volume_gradient"] > 0
+    assert last["rewinds"] == 0

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from cryobench_cryogan.images import Order, RealImages
+from cryobench_cryogan.method import Params
+from cryobench_cryogan.noise import Noise, Partners
+from cryobench_cryogan.parallel import Team
+from cryobench_cryogan.prepare import keep_disc, prepare, smooth
+from cryobench_cryogan.simulator import Simulator
+
+from cryobench.dataset.view import Observed
+
+CPU = torch.device("cpu")
+
+
+def noise_images(count: int, box: int) -> torch.Tensor:
+    return torch.randn(count, box, box, generator=torch.Generator().manual_seed(0)) + 5
+
+
+def test_kept_disc_has_no_mean_and_no_corners() -> None:
+    kept = keep_disc(noise_images(3, 16))
+    assert kept.mean((-2, -1)).abs().max() < 1e-5
+    torch.testing.assert_close(keep_disc(kept), kept, rtol=0, atol=1e-5)
+    assert torch.fft.rfft2(kept)[:, 8, 8].abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("kind", ["disc", "image"])
+def test_preparing_twice_changes_nothing_and_smoothing_commutes(kind: str) -> None:
+    images = noise_images(3, 16)
+    once = prepare(images, kind)
+    torch.testing.assert_close(prepare(once, kind), once, rtol=0, atol=1e-5)
+    # what is held prepared and smoothed later is what is smoothed first
+    scale = prepare(images, kind, 1.5).std((-2, -1), keepdim=True)
+    later = prepare(once, kind, 1.5)
+    torch.testing.assert_close(
+        later / later.std((-2, -1), keepdim=True) * scale, prepare(images, kind, 1.5), atol=1e-5, rtol=0
+    )
+
+
+def test_standardised_images_have_mean_zero_and_variance_one() -> None:
+    images = prepare(noise_images(4, 32) * 3, "image")
+    assert images.mean((-2, -1)).abs().max() < 1e-5
+    torch.testing.assert_close(images.std((-2, -1)), torch.ones(4), rtol=1e-4, atol=0)
+
+
+def test_smoothing_spreads_a_point_as_a_gaussian() -> None:
+    point = torch.zeros(1, 32, 32)
+    point[0, 16, 16] = 1
+    width, y = 2.0, torch.arange(32.0) - 16
+    row = torch.exp(-(y**2) / (2 * width**2)) / (width * math.sqrt(2 * math.pi))
+    torch.testing.assert_close(smooth(point, width)[0], row[:, None] * row, rtol=0, atol=1e-5)
+
+
+def test_partners_come_from_the_patch_s_own_micrograph() -> None:
+    particles = torch.tensor([4, 2, 4, 9, 2, 4])
+    patches = torch.tensor([2, 7, 4, -50, 9])
+    partners = Partners(particles, patches, CPU)
+    assert partners.patches.tolist() == [0, 2, 4]  # nothing else has particles
+    uniform = torch.linspace(0, 1, 101)
+    for patch, micrograph in enumerate((2, 4, 9)):
+        chosen = partners.choose(torch.full((101,), patch), uniform)
+        assert set(chosen.tolist()) == set(torch.nonzero(particles == micrograph).squeeze(-1).tolist())
+
+
+def test_paired_noise_is_drawn_with_the_ctf_of_its_micrograph(observed: Observed) -> None:
+    observed.micrographs = torch.arange(len(observed)) % 5
+    observed.patch_micrographs = torch.arange(len(observed.noise_patches)) % 7
+    noise = Noise(observed, "paired", normalise=False, data_scale=1.0, device=CPU)
+    rows, images = noise.draw(200, torch.Generator().manual_seed(0), Team())
+    for row, image in zip(rows.tolist(), images, strict=True):
+        (patch,) = torch.nonzero((observed.noise_patches == image).all((-2, -1))).squeeze(-1).tolist()
+        assert observed.micrographs[row] == observed.patch_micrographs[patch]
+
+
+def test_pairing_falls_back_where_patches_have_no_micrograph(observed: Observed) -> None:
+    observed.micrographs = torch.zeros(len(observed))
+    observed.patch_micrographs = torch.full((len(observed.noise_patches),), -1)
+    assert Noise(observed, "paired", normalise=False, data_scale=1.0, device=CPU).kind == "patches"
+
+
+def test_whole_pixel_shifts_are_whole(observed: Observed, small: Callable[..., Params]) -> None:
+    """A point in the middle, seen without CTF or noise, lands on one pixel when shifts are whole, and between them else."""
+    observed.assumed_shift = {"kind": "triangular", "half_width": 4 * observed.voxel_size}
+    observed.ctf = type(observed.ctf)(
+        **{name: torch.zeros_like(v) for name, v in vars(observed.ctf).items()}
+        | {"amplitude_contrast": torch.full_like(observed.ctf.voltage, 1 - 1e-7), "voltage": observed.ctf.voltage}
+    )
+    peaks = {}
+    for whole in (True, False):
+        generator = torch.Generator().manual_seed(1)
+        params = small(whole_pixel_shifts=whole, symmetrise=False)
+        simulator = Simulator(observed, params, 1.0, generator, Team())
+        with torch.no_grad():
+            simulator.values[8, 8, 8] = 1
+            simulator.log_noise.fill_(-50)
+            images = simulator(64)
+        peaks[whole] = images.amax((-2, -1)) / images.amax()
+    assert peaks[True].min() > 0.999
+    assert peaks[False].min() < 0.8
+
+
+@pytest.mark.parametrize("place", ["host", "store"])
+@pytest.mark.parametrize("kind", ["disc", "image"])
+def test_images_read_ahead_are_those_on_the_device(observed: Observed, kind: str, place: str) -> None:
+    order = Order(5, len(observed), 16, shuffle=True)
+    held, read = (RealImages(observed, order, kind, where, slice(4, 12), CPU) for where in ("device", place))
+    assert held.scale == read.scale
+    try:
+        for number in (0, 1, 2, 9, 3):  # going on, ahead, and back
+            batch = held.batch(number)
+            assert batch.shape == (8, 1, 16, 16)
+            torch.testing.assert_close(read.batch(number), batch, rtol=0, atol=1e-5)
+    finally:
+        read.close()
+    whole = torch.cat([held.batch(number) for number in range(12)])
+    assert float(whole.std()) == pytest.approx(1, rel=0.1)
