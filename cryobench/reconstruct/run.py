@@ -89,8 +89,8 @@ def reconstruct(
         budget: seconds for each half.
         overwrite: replace what is there; ``"other"`` replaces a result of another method, parameters, seed or data, and keeps
             this very one.
-        workers: 2 runs the halves side by side, each in a process of its own, 1 in turn; 2 where there are several cores, or GPUs, if not
-            given. The result does not depend on it.
+        workers: 2 runs the halves side by side, each in a process of its own, 1 in turn; 2 where there are
+            several cores, or GPUs, if not given. The result does not depend on it.
         store: name of the store that is written.
         on_progress: called with (half, step, total, scalars).
 

@@ -10,7 +10,7 @@ import pytest
 
 from cryobench.dataset.view import Observed
 from cryobench.errors import PluginError
-from cryobench.reconstruct import run
+from cryobench.reconstruct import checks, run
 from cryobench.testing.conformance import ReconstructorTests, read_volumes
 from cryobench.testing.tiny import tiny_run
 
@@ -253,7 +253,8 @@ def test_heavy_imports_are_found() -> None:
 
 def test_misspelt_parameters_are_checked(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tests = kit("good")
-    monkeypatch.setattr(run, "parse_params", lambda method, _: method.Params())
+    for module in (checks, run):
+        monkeypatch.setattr(module, "parse_params", lambda method, _: method.Params())
     with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
         tests.test_refuses_a_misspelt_parameter_before_any_work(tiny, tmp_path)
 
