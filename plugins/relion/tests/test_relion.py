@@ -262,6 +262,7 @@ def test_finds_map_and_poses_of_a_phantom(tmp_path: Path) -> None:
         reached = resolution(fsc(aligned, density), 0.5, 32, voxel_size).value
         assert reached is not None
         assert reached < 20  # the best ellipsoid of such a particle reaches about 50 Å
+        assert float(fsc(aligned, density)[13:16].min()) > 0.3  # maps inserted without padding fall to 0 there
         rows = observed["half"].values == half
         true = quaternion_to_matrix(torch.as_tensor(truth["rotation"].values[rows]).double()).numpy()
         estimated = quaternion_to_matrix(torch.as_tensor(found["rotation"].values).double()).numpy()

@@ -43,7 +43,7 @@ class Relion(Reconstructor):
     name: ClassVar[str] = "relion"
     summary: ClassVar[str] = "RELION's gradient-driven initial model, poses unknown, and refinement where asked"
     Params: ClassVar[type[BaseModel]] = RelionParams
-    needs: ClassVar[Needs] = Needs(gpu="none", programs=("relion_refine",))
+    needs: ClassVar[Needs] = Needs(gpu="none", programs=("relion_refine", "relion_reconstruct"))
 
     def reconstruct(self, observed: Observed, params: RelionParams, run: Run) -> Reconstruction:
         """Drive RELION on an exported half-set in a scratch directory, which is removed whatever happens."""

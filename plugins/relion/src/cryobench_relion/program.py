@@ -16,6 +16,7 @@ from cryobench.interop.mrc import read_map
 from cryobench_relion.tether import tether
 
 PROGRAM: Final = "relion_refine"
+RECONSTRUCT: Final = "relion_reconstruct"
 POLL_SECONDS: Final = 0.1
 LOG_LINES: Final = 12
 """Last lines of RELION's own words that an error shows."""
@@ -35,6 +36,27 @@ def check_version() -> str:
     if found is None or not found[1].startswith("3.1"):
         raise Declined(f"expected RELION 3.1 (Debian package relion), got {found[1] if found else told[:80]!r}")
     return found[1]
+
+
+def reconstruct_map(directory: Path, table: str, symmetry: str, output: str) -> Path:
+    """RELION's final map: all images of ``table`` inserted by their poses, on a padded grid with gridding correction.
+
+    Args:
+        directory: that it runs in; names in the table are relative to it.
+        table: STAR file with poses and CTFs.
+        symmetry: point group to impose.
+        output: name of the map.
+
+    Raises:
+        PluginError: if RELION fails, with its last words.
+    """
+    command = [RECONSTRUCT, "--i", table, "--o", output, "--ctf", "--sym", symmetry]
+    done = subprocess.run(tether(command), cwd=directory, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    if done.returncode != 0 or not (directory / output).is_file():
+        raise PluginError(
+            f"{RECONSTRUCT} failed with exit code {done.returncode}: {_last_words(done.stdout + done.stderr)}"
+        )
+    return directory / output
 
 
 @final
@@ -92,7 +114,9 @@ class RelionRefine:
                 return
             time.sleep(POLL_SECONDS)
         if self._process.returncode != 0 or not following:
-            raise PluginError(f"{PROGRAM} failed with exit code {self._process.returncode}: {self._last_words()}")
+            raise PluginError(
+                f"{PROGRAM} failed with exit code {self._process.returncode}: {_last_words(self._log.read_bytes())}"
+            )
 
     def file(self, iteration: int, part: str) -> Path:
         """Path of an iteration's file, such as ``"data.star"``."""
@@ -114,7 +138,8 @@ class RelionRefine:
             return False
         return True
 
-    def _last_words(self) -> str:
-        text = self._log.read_text(encoding="utf-8", errors="replace").replace("\r", "\n")
-        lines = [line.strip() for line in text.splitlines() if line.strip() and "~~(" not in line]
-        return " | ".join(lines[-LOG_LINES:])
+
+def _last_words(log: bytes) -> str:
+    text = log.decode("utf-8", errors="replace").replace("\r", "\n")
+    lines = [line.strip() for line in text.splitlines() if line.strip() and "~~(" not in line]
+    return " | ".join(lines[-LOG_LINES:])

@@ -21,7 +21,7 @@ import torch
 from cryobench.reconstruct.contract import Observed, Reconstruction, Run
 from cryobench.types import Volume
 from cryobench_relion.plan import PROBE, Schedule, first_cutoff, fit_schedule, schedule, shared_arguments
-from cryobench_relion.program import RelionRefine
+from cryobench_relion.program import RelionRefine, reconstruct_map
 from cryobench_relion.project import STAR, write_project
 from cryobench_relion.results import Poses, fit_scale, read_density, read_poses
 
@@ -66,7 +66,9 @@ class Stages:
         total = plan.iterations + self._passes
         done = self._descend(plan, total)
         if self._run.remaining() > 0:
-            self._refine(done, total)
+            last = self._refine(done, total)
+            if last and self._poses is not None:
+                self._reconstruct_whole(f"refined/run_it{last:03d}_data.star")
         assert self._volume is not None
         seconds = _processor_seconds() - self._processor_before
         self._notes.append(f"RELION used {seconds:.0f} s of processor time, which the harness's own figure leaves out.")
@@ -124,18 +126,30 @@ class Stages:
             self._notes.append(f"Gradient descent was stopped after {done} of {plan.iterations} iterations.")
         return done
 
-    def _refine(self, done: int, total: int) -> None:
-        """Passes over all images, from the initial model."""
+    def _refine(self, done: int, total: int) -> int:
+        """Passes over all images, from the initial model; returns how many were finished."""
+        last = 0
         words = ["--ref", REFERENCE, "--firstiter_cc", "--ini_high", f"{self._params.last_resolution:g}"]
         words += ["--tau2_fudge", f"{self._params.tau2_fudge:g}", "--healpix_order", "2", "--iter", str(self._passes)]
         with RelionRefine(self._directory, "refined", [*self._shared, *words]) as program:
             for iteration in program.follow(self._run.remaining):
                 if iteration == 0:
                     continue
+                last = iteration
                 self._images_seen += len(self._observed)
                 self._keep(program, iteration, snapshot=True, poses=True)
                 step = total if iteration == self._passes else done + iteration
                 self._run.progress(step, total, images_seen=self._images_seen)
+        return last
+
+    def _reconstruct_whole(self, table: str) -> None:
+        """The map of the last poses, padded and gridding-corrected, as at the end of RELION's own refinement.
+
+        The passes insert on an unpadded grid: their maps have artefacts in the last fifth of the shells, alike in both halves.
+        """
+        path = reconstruct_map(self._directory, table, self._observed.symmetry, "whole.mrc")
+        self._volume = read_density(path, self._noise, self._observed.voxel_size)
+        self._run.snapshot(self._volume, images_seen=self._images_seen)
 
     def _keep(self, program: RelionRefine, iteration: int, snapshot: bool = False, poses: bool = False) -> None:
         """Read what an iteration gave, and remove the files of the one before."""
