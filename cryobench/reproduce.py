@@ -16,10 +16,11 @@ from cryobench.errors import InputError, StoreError
 from cryobench.evaluate.describe import describe_file
 from cryobench.evaluate.measure import correlation
 from cryobench.evaluate.options import Options
+from cryobench.evaluate.truth import open_truth
 from cryobench.interop.atomic import written_whole
 from cryobench.pipeline import Listener, Method, ignore, judge, prepare, solve
 from cryobench.reconstruct.checks import check_method
-from cryobench.report.reading import read_result
+from cryobench.report.reading import flatten, read_result
 from cryobench.scenario.spec import Scenario
 from cryobench.specimens.catalogue import files_of
 
@@ -102,7 +103,7 @@ def _read_options(then: Mapping[str, Any], mask: Path | None) -> Options:
 
 
 def _check_truth(then: Mapping[str, Any], truth: str | None) -> str | None:
-    """The truth to compare with: None for a dataset's own, the name of one that needs no file, or the file given."""
+    """The truth to compare with: None for a dataset's own, the name of one that needs no file, or the file or store given."""
     said = (then.get("options") or {}).get("truth")
     if said is None:
         return None
@@ -110,9 +111,15 @@ def _check_truth(then: Mapping[str, Any], truth: str | None) -> str | None:
         return str(said["name"])
     if truth is None:
         raise InputError(f"expected the truth {said['name']} that the result was held against; give it with --truth")
-    if "files" in said and [describe_file(file) for file in files_of(truth)] != said["files"]:
+    path = Path(truth).expanduser()
+    what, same = "file", False
+    if path.is_dir():
+        what, same = "store", digest(open_truth(path)) == said.get("digest")
+    elif "files" in said:
+        same = [describe_file(file) for file in files_of(truth)] == said["files"]
+    if not same:
         raise InputError(
-            f"expected the truth {said['name']} that the result was held against, got another file, {truth}, for --truth"
+            f"expected the truth {said['name']} that the result was held against, got another {what}, {truth}, for --truth"
         )
     return truth
 
@@ -213,11 +220,11 @@ def _compare_resolutions(then: Mapping[str, Any], now: Mapping[str, Any]) -> Ite
 
 
 def _within(value: float | None, interval: Mapping[str, float | None]) -> bool:
-    """Whether a resolution lies in an interval, whose coarse end is None where nothing was reached."""
+    """Whether a resolution lies in an interval, whose coarse end is None where some draw reached nothing, both where all did."""
     finest, coarsest = interval["finest"], interval["coarsest"]
-    if value is None or finest is None:
+    if value is None:
         return coarsest is None
-    return value >= finest and (coarsest is None or value <= coarsest)
+    return finest is not None and value >= finest and (coarsest is None or value <= coarsest)
 
 
 def _gap_within(then: Mapping[str, Any], before: float | None, after: float | None) -> bool:
@@ -228,18 +235,10 @@ def _gap_within(then: Mapping[str, Any], before: float | None, after: float | No
 
 
 def _compare_environment(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    before, after = (dict(_flatten(provenance)) for provenance in (then, now))
+    before, after = (dict(flatten(provenance)) for provenance in (then, now))
     for name in sorted({*before, *after}):
         if before.get(name) != after.get(name):
             yield {"what": name, "then": before.get(name), "now": after.get(name)}
-
-
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{name} ")
-        else:
-            yield f"{prefix}{name}".replace("_", " "), value
 
 
 def _remarks(then: Mapping[str, Any], same_dataset: bool) -> Iterator[str]:

@@ -131,6 +131,11 @@ def test_says_what_is_missing_before_any_work(first: Path, result: dict[str, Any
         reproduce(written(options=options | {"truth": truth}), out, mask=mask)
     with pytest.raises(InputError, match=r"got another file, .*other\.mrc"):
         reproduce(tmp_path / "result.json", out, mask=mask, truth=str(tmp_path / "other.mrc"))
+    store = {"name": "truth.zarr", "digest": "0" * 64}
+    with pytest.raises(InputError, match=r"the truth truth\.zarr .*got another store"):
+        reproduce(written(options=options | {"truth": store}), out, mask=mask, truth=str(first))
+    with pytest.raises(InputError, match="got another file"):
+        reproduce(tmp_path / "result.json", out, mask=mask, truth=str(tmp_path / "other.mrc"))
     with pytest.raises(InputError, match="found nothing; evaluate the run first"):
         reproduce(tmp_path / "nowhere", out)
     with pytest.raises(InputError, match="the bare map 'backproject', which does not say how it was made"):
@@ -174,6 +179,16 @@ def test_intervals_decide_between_a_repeat_and_a_difference(result: dict[str, An
     )
     beyond = changed(result, "hallucination/mean_gap", gap["high"] + 0.01)
     assert compare(result, beyond, NOWHERE)["verdict"] == "different"
+
+
+def test_what_no_draw_reached_is_not_reproduced_by_reaching_it(result: dict[str, Any]) -> None:
+    nothing = {"value": None, "state": "below_at_first_shell"}
+    then = changed(result, "resolution/half_map/0.5", nothing)
+    then = changed(then, "intervals/half_map/0.5", {"finest": None, "coarsest": None})
+    assert compare(then, changed(result, "resolution/half_map/0.5", nothing), NOWHERE)["resolutions"][1]["within"]
+    now = changed(result, "resolution/half_map/0.5/value", 30.0)
+    assert not compare(then, now, NOWHERE)["resolutions"][1]["within"]
+    assert compare(then, now, NOWHERE)["verdict"] == "different"
 
 
 def test_cost_and_machine_are_told_and_do_not_decide(result: dict[str, Any]) -> None:

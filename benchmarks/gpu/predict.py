@@ -111,7 +111,7 @@ def print_operator(boxes: list[int], batch: int, device: Device) -> None:
 
 def print_steps(boxes: list[int], device: Device) -> None:
     print(
-        "| preset | box | launches | physics, ms | discriminator, ms | real images/s | of the study's 68 | peak, GB |"
+        "| preset | box | launches | physics, ms | discriminator, ms | real images/s | of the study's 68 | peak of one part, GB |"
     )
     print("|---" * 8 + "|")
     for preset in ("fast", "paper"):

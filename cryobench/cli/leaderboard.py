@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from cryobench.cli.app import RUN, app
-from cryobench.cli.options import console
+from cryobench.cli.options import AsCsv, AsJson, AsMarkdown, choose_form
 
 
 @app.command("leaderboard", rich_help_panel=RUN)
@@ -20,9 +20,9 @@ def leaderboard_command(
     by: Annotated[
         Literal["truth_0.5", "truth_0.143"], typer.Option(help="What ranks. A half-map figure never does.")
     ] = "truth_0.5",
-    csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    csv: AsCsv = False,
+    markdown: AsMarkdown = False,
+    json: AsJson = False,
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write a page with figures.", show_default=False)
     ] = None,
@@ -32,19 +32,12 @@ def leaderboard_command(
     Runs, cells of suites and maps of other programs (see `cryobench evaluate`) are taken alike; results of another version's
     form are named and left out.
     """
-    from cryobench.errors import InputError
-    from cryobench.report.comparison_formats import as_csv, as_json, as_markdown
-    from cryobench.report.comparison_tables import compare_in_terminal
     from cryobench.report.leaderboard import gather_leaderboard
     from cryobench.report.suite_page import write_suite_page
 
-    if csv + markdown + json > 1:
-        raise InputError("expected one of --csv, --markdown and --json, got several")
+    show = choose_form(csv=csv, markdown=markdown, json=json)
     comparison = gather_leaderboard(directories, "truth 0.5" if by == "truth_0.5" else "truth 0.143")
-    if csv or markdown or json:
-        typer.echo((as_csv if csv else as_markdown if markdown else as_json)(comparison), nl=False)
-    else:
-        console().print(compare_in_terminal(comparison))
+    show(comparison)
     if html is not None:
         path = write_suite_page(comparison, html)
         typer.echo(f"page  {path}", err=csv or markdown or json)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from cryobench.errors import InputError
+
+if TYPE_CHECKING:
+    from cryobench.report.comparison import Comparison
 
 Directory = Annotated[Path, typer.Argument(help="Run directory, which holds observed.zarr.", show_default=False)]
 MethodName = Annotated[
@@ -125,6 +128,9 @@ NoYardsticks = Annotated[
 Resample = Annotated[
     bool, typer.Option("--resample", help="Put a truth or mask of another box or voxel size onto the maps' grid.")
 ]
+AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
+AsMarkdown = Annotated[bool, typer.Option("--markdown", help="Print Markdown.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Symmetry = Annotated[str, typer.Option(help="Point group to assume, such as C1 or D2.")]
 
 
@@ -136,6 +142,11 @@ Settings = Annotated[
         help="Any setting of the scenario, such as shift.kind=none; see `scenario show`. Repeatable.",
         show_default=False,
     ),
+]
+
+
+Export = Annotated[
+    bool, typer.Option("--export", help="Also write every figure as figures/NAME.csv and NAME.png, for papers.")
 ]
 
 
@@ -169,6 +180,19 @@ def parameters(pairs: list[str] | None) -> dict[str, Any]:
     return params
 
 
+def choose_form(*, csv: bool, markdown: bool, json: bool) -> Callable[[Comparison], None]:
+    """What prints a comparison in the one form that was asked for, or else as a table."""
+    from cryobench.report.comparison_formats import as_csv, as_json, as_markdown
+    from cryobench.report.comparison_tables import compare_in_terminal
+
+    if csv + markdown + json > 1:
+        raise InputError("expected one of --csv, --markdown and --json, got several")
+    if not (csv or markdown or json):
+        return lambda comparison: console().print(compare_in_terminal(comparison))
+    form = as_csv if csv else as_markdown if markdown else as_json
+    return lambda comparison: typer.echo(form(comparison), nl=False)
+
+
 def print_rows(*headings: str, rows: Sequence[tuple[str, ...]]) -> None:
     """Print a table without lines."""
     from rich.table import Table
@@ -179,3 +203,10 @@ def print_rows(*headings: str, rows: Sequence[tuple[str, ...]]) -> None:
     for row in rows:
         table.add_row(*row)
     console().print(table)
+
+
+def tell_exported(exported: Any, folder: Path) -> None:
+    """Say how many figures were written, and why there are no pictures where there are none."""
+    console().print(f"figures  {len(exported.files)} files in {folder}", soft_wrap=True)
+    if exported.missing is not None:
+        console().print(f"no PNG files: {exported.missing}", soft_wrap=True, markup=False)

@@ -15,6 +15,7 @@ from cryobench.cli.options import (
     Dask,
     Device,
     Directory,
+    Export,
     GaussianFilter,
     Half1,
     Half2,
@@ -43,6 +44,7 @@ from cryobench.cli.options import (
     console,
     parameters,
     seconds,
+    tell_exported,
 )
 
 if TYPE_CHECKING:
@@ -229,9 +231,7 @@ def report_command(
     directory: Annotated[
         Path, typer.Argument(help="Run directory, or that of an evaluated map; holds result.json.", show_default=False)
     ],
-    export: Annotated[
-        bool, typer.Option("--export", help="Also write every figure as figures/NAME.csv and NAME.png, for papers.")
-    ] = False,
+    export: Export = False,
 ) -> None:
     """Write report.html anew from what the directory holds."""
     from cryobench.report.page import write_report
@@ -240,7 +240,4 @@ def report_command(
     if export:
         from cryobench.report.export import export_figures
 
-        exported = export_figures(directory)
-        console().print(f"figures  {len(exported.files)} files in {directory / 'figures'}", soft_wrap=True)
-        if exported.missing is not None:
-            console().print(f"no PNG files: {exported.missing}", soft_wrap=True, markup=False)
+        tell_exported(export_figures(directory), directory / "figures")

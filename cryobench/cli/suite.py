@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from cryobench.cli.app import RUN, group
-from cryobench.cli.options import Budget, Parameters, console, parameters, print_rows, seconds
-
-if TYPE_CHECKING:
-    from cryobench.report.comparison import Comparison
+from cryobench.cli.options import (
+    AsCsv,
+    AsJson,
+    AsMarkdown,
+    Budget,
+    Export,
+    Parameters,
+    choose_form,
+    console,
+    parameters,
+    print_rows,
+    seconds,
+    tell_exported,
+)
 
 suite_app = group("suite", "Scenarios x methods x seeds as one table: list, show, run, status, table, report.", RUN)
 
@@ -164,7 +174,7 @@ def suite_run(
         plan = run_suite(
             request, directory, dask=dask, retry_failed=retry_failed, only=cells, workers=workers, watcher=board
         )
-    _print_table(gather(directory))
+    choose_form(csv=False, markdown=False, json=False)(gather(directory))
     console().print(f"table   {directory / 'comparison.csv'}, .md, .json", soft_wrap=True, highlight=False)
     console().print(f"report  {directory / PAGE}", soft_wrap=True)
     if any(state_of(directory, cell).state == "failed" for cell in plan.cells):
@@ -210,38 +220,32 @@ def suite_table(
     size: Size = "desk",
     box: Box = None,
     out: Out = None,
-    csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    csv: AsCsv = False,
+    markdown: AsMarkdown = False,
+    json: AsJson = False,
 ) -> None:
     """The suite's table, published values beside ours; its CSV, Markdown and JSON are in its directory besides."""
-    from cryobench.errors import InputError
-    from cryobench.report.comparison_formats import as_csv, as_json, as_markdown
     from cryobench.suite.gather import gather
 
-    if csv + markdown + json > 1:
-        raise InputError("expected one of --csv, --markdown and --json, got several")
-    comparison = gather(_find_run(place, size, box, out))
-    if csv or markdown or json:
-        typer.echo((as_csv if csv else as_markdown if markdown else as_json)(comparison), nl=False)
-    else:
-        _print_table(comparison)
+    show = choose_form(csv=csv, markdown=markdown, json=json)
+    show(gather(_find_run(place, size, box, out)))
 
 
 @suite_app.command("report")
-def suite_report(place: Place, size: Size = "desk", box: Box = None, out: Out = None) -> None:
+def suite_report(place: Place, size: Size = "desk", box: Box = None, out: Out = None, export: Export = False) -> None:
     """Write the suite's page and tables anew from what its cells hold."""
     from cryobench.suite.gather import PAGE, write_tables
 
     directory = _find_run(place, size, box, out)
-    write_tables(directory)
+    comparison = write_tables(directory)
     console().print(f"report  {directory / PAGE}", soft_wrap=True)
+    if export:
+        from cryobench.report.export import export_drawings
+        from cryobench.report.rows import gather_rows
+        from cryobench.report.suite_figures import draw_suite
 
-
-def _print_table(comparison: Comparison) -> None:
-    from cryobench.report.comparison_tables import compare_in_terminal
-
-    console().print(compare_in_terminal(comparison))
+        folder = directory / "figures"
+        tell_exported(export_drawings(draw_suite(gather_rows(comparison)), folder), folder)
 
 
 def _find_run(place: str, size: str, box: int | None, out: Path | None) -> Path:

@@ -63,8 +63,8 @@ def correlate_cones(a: Volume, b: Volume, directions: NDArray[np.float64], half_
         half_angle: of the cones, degrees; 90 takes whole shells, which gives the plain curve for every direction.
 
     Returns:
-        Curves ``(direction, box // 2 + 1)``, float64. Where a cone holds fewer than 6 coefficients of a shell, mates left out,
-        it says nothing of its own, and the whole shell stands for it.
+        Curves ``(direction, box // 2 + 1)``, float64. Where a cone holds fewer than 6 coefficients of a shell in the
+        half-space, it says nothing of its own, and the whole shell stands for it.
     """
     check_pair(a, b)
     box = a.shape[-1]

@@ -1,9 +1,7 @@
-"""Intervals for resolutions and gaps: a bootstrap over Fourier coefficients of one run, or over the runs of several seeds."""
+"""Intervals for resolutions and gaps of one run: a bootstrap over Fourier coefficients. Error of the alignment is not in them."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +17,6 @@ from cryobench.types import Curve
 
 LEVEL = 0.9
 DRAWS = 400
-_SEEDS_FOR_A_BOOTSTRAP = 8
 _FEWEST = 4.0
 """Independent numbers in a shell, below which there is no plane of two signals with noise beside it."""
 _ALIKE = 1 - 1e-6
@@ -127,26 +124,3 @@ def take_interval(values: NDArray[np.float64], measured: float | None = None, le
         tails += 2 * float(stats.norm.ppf(np.clip(below, 0.5 / len(values), 1 - 0.5 / len(values))))
     low, high = (float(np.quantile(values, stats.norm.cdf(tail))) for tail in tails)
     return Interval(low, high, level)
-
-
-def interval_over_seeds(values: Sequence[float], level: float = LEVEL) -> Interval | None:
-    """Interval for the mean over seeds of a number such as a crossing's spatial frequency; None for a single one.
-
-    A bootstrap-t (Efron 1979): means of resampled values in units of their own standard errors. Fewer than eight seeds have too
-    few different resamples for it, and Student's t takes its place: percentiles of resampled means of three cover 90 %
-    in 62 cases of 100 (tested).
-    """
-    data = np.asarray(values, dtype=np.float64)
-    count = len(data)
-    if count < 2:
-        return None
-    mean, error = float(data.mean()), float(data.std(ddof=1) / math.sqrt(count))
-    tail = (1 - level) / 2
-    if count < _SEEDS_FOR_A_BOOTSTRAP or error == 0:
-        reach = float(stats.t.ppf(1 - tail, count - 1)) * error
-        return Interval(mean - reach, mean + reach, level)
-    drawn = data[np.random.default_rng(0).integers(0, count, (4000, count))]
-    errors = drawn.std(1, ddof=1) / math.sqrt(count)
-    t = (drawn.mean(1) - mean)[errors > 0] / errors[errors > 0]
-    low, high = np.quantile(t, [tail, 1 - tail])
-    return Interval(mean - float(high) * error, mean - float(low) * error, level)

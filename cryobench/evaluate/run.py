@@ -39,6 +39,7 @@ from cryobench.types import Volume
 
 SCHEMA_VERSION: Final = 1
 COSTS: Final = ("wall_seconds", "cpu_seconds", "gpu_seconds", "peak_memory_bytes", "steps")
+MAPS: Final = ("half1", "half2", "mean", "truth")
 SNRS: Final = {"native": "snr_db", "working": "working_snr_db"}
 
 
@@ -104,6 +105,9 @@ def write_result(evaluation: Evaluation, directory: Path) -> None:
     ``fsc.csv`` and, as the XML that EMDB and ChimeraX read, a file each in the folder ``fsc``.
     """
     directory.mkdir(parents=True, exist_ok=True)
+    if (directory / "result.json").exists():
+        for name in MAPS:  # an earlier evaluation may have had a truth or halves that this one has not
+            (directory / f"{name}.mrc").unlink(missing_ok=True)
     for name, volume in evaluation.maps.items():
         write_map(directory / f"{name}.mrc", volume, evaluation.voxel_size)
     write_fsc_curves(evaluation.result, directory)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import xarray as xr
 
 from cryobench.dataset.store import digest, open_store
 from cryobench.errors import InputError
@@ -56,7 +57,7 @@ def read_truth(truth: str | Path, box: int, voxel_size: float, resample: bool) -
     path, notes = Path(truth).expanduser(), tuple[str, ...]()
     source: dict[str, Any]
     if path.is_dir():
-        store = open_store(path / "truth.zarr" if (path / "truth.zarr").is_dir() else path, "truth")
+        store = open_truth(path)
         source = {"name": path.name, "digest": digest(store)}
         volume, specimen = read_truth_store(store, box, voxel_size), str(store.attrs["specimen"])
     else:
@@ -70,6 +71,15 @@ def read_truth(truth: str | Path, box: int, voxel_size: float, resample: bool) -
     if not bool(volume.max() > volume.min()):
         raise InputError(f"expected densities in the truth {truth}, every voxel is {float(volume.max()):g}")
     return GivenTruth(volume, specimen, source, notes)
+
+
+def open_truth(path: Path) -> xr.Dataset:
+    """A truth store, or that of the dataset in a directory.
+
+    Raises:
+        StoreError: if it is missing, unfinished or damaged.
+    """
+    return open_store(path / "truth.zarr" if (path / "truth.zarr").is_dir() else path, "truth")
 
 
 def _read_map(found: DensityMap, box: int, voxel_size: float, resample: bool) -> tuple[Volume, tuple[str, ...]]:

@@ -65,7 +65,8 @@ def _gap_interval(curves: tuple[Curve, Curve], drawn: tuple[Tensor | None, Tenso
     if measured is None or not len(known):
         return None
     interval = take_interval(known, measured)
-    return {"low": interval.low, "high": interval.high}
+    # where next to no draw lies on one side of it, the correction ends at the outermost draw: what was measured belongs to it
+    return {"low": min(interval.low, measured), "high": max(interval.high, measured)}
 
 
 def _band(curves: Tensor) -> dict[str, list[float]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -45,6 +46,8 @@ def _child(work: Work, half: int, queue: Any) -> None:
         work(half, lambda step, total, scalars: queue.put((half, "progress", (step, total, scalars))))
         queue.put((half, "done", None))
     except KeyboardInterrupt:
+        # a write that was interrupted is told of as this process ends; half-written stores are known as such
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         queue.cancel_join_thread()  # the parent may read no more
         queue.put((half, "stopped", None))
     except CryobenchError as error:

@@ -17,7 +17,7 @@ import zarr
 from pydantic import BaseModel
 
 from cryobench.conventions import HALVES
-from cryobench.dataset.store import PREDICTED_FORMAT, digest, finish_store, open_store
+from cryobench.dataset.store import PREDICTED_FORMAT, attributes_digest, digest, finish_store, open_store
 from cryobench.dataset.view import Observed, Poses
 from cryobench.errors import CryobenchError, Declined, PluginError, StoreError
 from cryobench.machine import available_cores
@@ -110,6 +110,7 @@ def reconstruct(
         "method_version": method_version(method_name),
         "seed": seed,
         "observed_digest": digest(dataset),
+        "observed_attributes": attributes_digest(dataset.attrs),
         "budget_seconds": None if math.isinf(budget) else budget,
     }
     path = directory / store
@@ -199,7 +200,7 @@ def _is_finished(path: Path, identity: Mapping[str, Any], overwrite: bool | Lite
     begun = (path / "zarr.json").is_file() and not attrs  # stopped before it was labelled: nothing to lose
     if not overwrite and not begun:
         raise StoreError(
-            f"{path} holds a result of method {attrs.get('method')!r} with other parameters, seed, budget or data; "
+            f"{path} holds a result of method {attrs.get('method')!r} with other parameters, seed, budget, data or version; "
             "choose another directory with --out, or pass --overwrite to replace it"
         )
     shutil.rmtree(path)

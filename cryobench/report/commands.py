@@ -12,7 +12,9 @@ from cryobench.scenario.files import scenario_options
 
 def reproduce(result: Mapping[str, Any], run: str) -> str:
     """The command that makes this result again; for imported particles, the commands after the import into ``run``."""
-    given = {k: v if isinstance(v, str) else json.dumps(v) for k, v in result["params"].items() if v is not None}
+    # what is none may have a value in the preset
+    named = {k: v for k, v in result["params"].items() if v is not None or "preset" in result["params"]}
+    given = {k: v if isinstance(v, str) else json.dumps(v) for k, v in named.items()}
     params = [f"-p {shlex.quote(f'{key}={value}')}" for key, value in sorted(given.items())]
     method = [f"--method {shlex.quote(result['method'])}"]
     seed = [f"--seed {result['seed']}"]

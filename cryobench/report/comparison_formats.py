@@ -14,10 +14,11 @@ from cryobench.report.comparison_tables import (
     explain,
     format_figure_range,
     format_ratio,
+    name_figure,
     name_row,
 )
 from cryobench.report.rows import FIGURES, Figure, Row, gather_rows
-from cryobench.report.table import COMPARISONS, format_duration, format_found
+from cryobench.report.table import format_duration, format_found
 
 
 def as_json(comparison: Comparison) -> str:
@@ -50,7 +51,7 @@ def as_csv(comparison: Comparison) -> str:
 def as_markdown(comparison: Comparison) -> str:
     """A table of all rows with every figure, and the remarks under it."""
     rows = gather_rows(comparison)
-    headings = ["scenario", "method", "seeds", *(_heading(figure) for figure in FIGURES), "gap", "time"]
+    headings = ["scenario", "method", "seeds", *(name_figure(figure) for figure in FIGURES), "gap", "time"]
     lines = [f"## {comparison.title}", "", comparison.description, "", _line(headings)]
     lines.append(_line(["---"] * 3 + ["---:"] * (len(FIGURES) + 2)))
     for row in rows:
@@ -70,11 +71,6 @@ def _escape(text: str) -> str:
     for sign in ("\\", "|", "*", "_", "<", "["):
         text = text.replace(sign, f"\\{sign}")
     return " ".join(text.split())
-
-
-def _heading(figure: str) -> str:
-    comparison, threshold = figure.split()
-    return f"{COMPARISONS[comparison]} {threshold}"
 
 
 def _words(row: Row, name: str) -> str:
@@ -98,7 +94,7 @@ def _describe(row: Row) -> dict[str, Any]:
     if row.kind == "method":
         told |= {
             "rank": row.rank,
-            "oracle_poses": row.oracle_poses,
+            "told_poses": row.told_poses,
             "seeds": [cell.seed for cell in row.cells],
             "states": [cell.state for cell in row.cells],
             "reasons": [cell.reason for cell in row.cells if cell.reason is not None],

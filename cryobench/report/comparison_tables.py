@@ -13,7 +13,14 @@ from rich.text import Text
 
 from cryobench.report.comparison import Cell, Comparison, name_methods
 from cryobench.report.rows import Figure, Row, find_best, gather_rows
-from cryobench.report.table import format_duration, format_found, format_length, format_range, list_remarks
+from cryobench.report.table import (
+    COMPARISONS,
+    format_duration,
+    format_found,
+    format_length,
+    format_range,
+    list_remarks,
+)
 
 SHOWN: Final[dict[str, str]] = {
     "half_map 0.143": "half-map 0.143",
@@ -66,6 +73,12 @@ def compare_in_terminal(comparison: Comparison) -> Group:
     rows = gather_rows(comparison)
     squares = [_draw_square(square) for square in gather_squares(comparison, rows)]
     return Group(*squares, _draw_rows(comparison, rows), list_remarks(explain(comparison, rows)))
+
+
+def name_figure(figure: str) -> str:
+    """A figure's name as a heading: ``"half-map 0.143"`` for ``"half_map 0.143"``."""
+    comparison, threshold = figure.split()
+    return f"{COMPARISONS[comparison]} {threshold}"
 
 
 def name_row(row: Row) -> str:
@@ -130,8 +143,10 @@ def explain(comparison: Comparison, rows: list[Row]) -> list[str]:
             "over seeds: median, and the exact percentile bootstrap interval of it (of up to six seeds their range), which holds "
             f"the true median in {told} % of repetitions"
         )
-    if any(figure.coverage is not None and not figure.over_seeds for figure in figures):
-        sentences.append("of one seed: 90 % interval from resampled Fourier coefficients of that run")
+    levels = sorted({figure.coverage for figure in figures if figure.coverage is not None and not figure.over_seeds})
+    if levels:
+        told = ", ".join(f"{100 * level:.0f}" for level in levels)
+        sentences.append(f"of one seed: {told} % interval from resampled Fourier coefficients of that run")
     measured = {row.scenario for row in rows if row.kind == "yardstick"}
     if lacking := dict.fromkeys(row.scenario for row in rows if row.finished and row.scenario not in measured):
         sentences.append(f"yardsticks were not measured: {'; '.join(lacking)}")
@@ -249,7 +264,7 @@ def _draw_square(square: Square) -> Table:
 def _square_text(row: Row | None, name: str) -> Text:
     figure = None if row is None else row.figures.get(name)
     if row is None or figure is None:
-        return Text("" if row is None else describe_cells(row), style="yellow")
+        return Text("" if row is None or row.finished else describe_cells(row), style="yellow")
     words, counted = format_found(figure.found), row.is_counted(name)
     text = Text(words if counted else f"({words})")
     if figure.published is not None:

@@ -94,7 +94,7 @@ def _label_groups(results: Mapping[Path, Mapping[str, Any]]) -> dict[Path, str]:
 
 def _key(result: Mapping[str, Any]) -> str:
     dataset = result["dataset"]
-    of_images = {"scenario": dataset["scenario"]} if dataset else {"particles": result["particles"]}
+    of_images = {"scenario": dataset["scenario"]} if dataset else {"images": _digest(result, "observed")}
     return json.dumps({**of_images, **_grid(result), "truth": _digest(result, "truth")}, sort_keys=True)
 
 

@@ -18,12 +18,13 @@ from cryobench.report.course import draw_course, draw_history
 from cryobench.report.document import Drawing, render
 from cryobench.report.images import draw_images
 from cryobench.report.maps import Map, add_truth, draw_maps, gather_maps
-from cryobench.report.reading import find_objection, read_result
+from cryobench.report.reading import find_objection, flatten, read_result
 from cryobench.report.table import (
     COMPARISONS,
     THRESHOLD_KEYS,
     format_duration,
     format_found,
+    format_plainly,
     headline_rows,
     name_run,
     remarks,
@@ -153,15 +154,16 @@ def compose(run: Run, name: str) -> str:
         shells=list(_shells(result["fsc"])),
         has_truth_map="truth" in run.maps,
         alignments=[(said, found) for key, said in _ALIGNMENTS.items() if (found := result["alignment"].get(key))],
-        directional=[(COMPARISONS[key], t, spread[t]) for key, spread in (result.get("directional") or {}).items()
+        directional=[(key, t, spread[t]) for key, spread in (result.get("directional") or {}).items()
                      if spread for t in THRESHOLD_KEYS],
+        uncounted=() if find_objection(result) is None else ("half_map", "half_map_0.143"),
         targets=_targets(result),
         notes=list(dict.fromkeys(note for half in run.halves.values() for note in half.attrs.get("notes", []))),
         device=run.device,
         halves=HALVES,
-        parameters=list(_flatten(result["params"] or {})),
-        options=list(_flatten(result.get("options") or {})),
-        provenance=list(_flatten(result["provenance"] or {})),
+        parameters=_list(result["params"]),
+        options=_list(result.get("options")),
+        provenance=_list(result["provenance"]),
         command=None if result["particles"] is None else reproduce(result, name),
     )  # fmt: skip
 
@@ -200,9 +202,5 @@ def _targets(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return targets[: missed[0] + 1] if missed else targets
 
 
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    for key, value in sorted(tree.items()):
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key} ")
-        else:
-            yield f"{prefix}{key}".replace("_", " "), "none" if value is None else str(value)
+def _list(tree: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    return [(name, format_plainly(value)) for name, value in flatten(tree or {})]

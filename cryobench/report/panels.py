@@ -69,7 +69,7 @@ def tabulate_panels(
     at = ((np.arange(box) - origin(box)) * pixel_size).tolist()
     return {
         "panel": [name for name in columns for _ in range(box * box)],
-        "down (Å)": [y for _ in columns for y in at for _ in at],
+        "up (Å)": [y for _ in columns for y in at for _ in at],
         "across (Å)": [x for _ in columns for _ in at for x in at],
         **{name: np.concatenate([np.ravel(p) for p in panels]).tolist() for name, panels in rows.items()},
     }

@@ -44,6 +44,15 @@ def read_result(path: Path) -> dict[str, Any]:
     return result
 
 
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value of nested mappings with the keys that lead to it, as words and in order: ``("versions torch", "2.13")``."""
+    for key, value in sorted(tree.items()):
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{key} ")
+        else:
+            yield f"{prefix}{key}".replace("_", " "), value
+
+
 def spatial_frequency(found: Found) -> float:
     """The resolution as a spatial frequency in 1/angstrom, which orders as resolutions do not; 0 where it was not reached."""
     return 0.0 if found["value"] is None else 1 / found["value"]

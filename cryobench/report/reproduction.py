@@ -7,9 +7,10 @@ from typing import Any, Final
 
 from rich import box
 from rich.console import Group, RenderableType
+from rich.markup import escape
 from rich.table import Table
 
-from cryobench.report.table import COMPARISONS, format_found, format_range
+from cryobench.report.table import COMPARISONS, format_found, format_plainly, format_range
 
 VERDICTS: Final = {
     "identical": "[bold]reproduced[/]: every number is the same",
@@ -28,7 +29,7 @@ def reproduction_table(found: Mapping[str, Any]) -> Group:
     if found["environment"]:
         differs = _table("what differs", "then", "now")
         for row in found["environment"]:
-            differs.add_row(row["what"], *(_say(row[when]) for when in ("then", "now")))
+            differs.add_row(*map(escape, (row["what"], *(format_plainly(row[when]) for when in ("then", "now")))))
         parts.append(differs)
     else:
         parts.append("Versions, processor and method are the same.")
@@ -54,7 +55,7 @@ def _sentences(found: Mapping[str, Any]) -> list[str]:
     for half, volume in found["volumes"].items():
         correlation = "" if volume["correlation"] is None else f", correlation {volume['correlation']:.6f}"
         said.append(f"• volume of {_half(half)}: {'the same' if volume['same'] else 'different'}{correlation}")
-    return [*said, *(f"• {remark}" for remark in found["remarks"])]
+    return [*said, *(f"• {escape(remark)}" for remark in found["remarks"])]
 
 
 def _table(*headings: str) -> Table:
@@ -66,10 +67,6 @@ def _table(*headings: str) -> Table:
 
 def _half(name: str) -> str:
     return name.replace("half", "half ")
-
-
-def _say(value: Any) -> str:
-    return "none" if value is None else str(value)
 
 
 def _signed(value: float | None) -> str:

@@ -87,15 +87,14 @@ class Row:
         return tuple(cell for cell in self.cells if cell.result is not None)
 
     @property
-    def oracle_poses(self) -> bool:
-        """Whether the method was given the true poses."""
-        return any(cell.result["oracle_poses"] for cell in self.finished if cell.result is not None)
+    def told_poses(self) -> str | None:
+        """What is said of a method that was given poses, true or imported; it is neither ranked nor best."""
+        return next((said for cell in self.finished if cell.result and (said := told_poses(cell.result))), None)
 
     @property
     def label(self) -> str:
         """Its name, marked where the method was told poses."""
-        told = next((said for cell in self.finished if cell.result and (said := told_poses(cell.result))), None)
-        return self.name if told is None else f"{self.name} ({told})"
+        return self.name if self.told_poses is None else f"{self.name} ({self.told_poses})"
 
     def is_counted(self, figure: str) -> bool:
         """Whether a figure may be held against others'."""
@@ -117,7 +116,7 @@ def gather_rows(comparison: Comparison) -> list[Row]:
 def _rank(rows: Sequence[Row], by: RankedBy) -> list[Row]:
     """Rows from the finest to the coarsest, ties broken by the other truth figure; equals share a rank.
 
-    Methods that were given the true poses stand where they belong, without a rank.
+    Methods that were given poses stand where they belong, without a rank.
     """
     other = "truth 0.143" if by == "truth 0.5" else "truth 0.5"
 
@@ -125,9 +124,9 @@ def _rank(rows: Sequence[Row], by: RankedBy) -> list[Row]:
         return tuple(spatial_frequency(row.figures[key].found) if key in row.figures else -1.0 for key in (by, other))
 
     ordered = sorted(rows, key=merit, reverse=True)
-    merits = [merit(row) for row in ordered if not row.oracle_poses]
+    merits = [merit(row) for row in ordered if row.told_poses is None]
     return [
-        row if row.oracle_poses or by not in row.figures else replace(row, rank=merits.index(merit(row)) + 1)
+        row if row.told_poses or by not in row.figures else replace(row, rank=merits.index(merit(row)) + 1)
         for row in ordered
     ]
 
@@ -135,9 +134,9 @@ def _rank(rows: Sequence[Row], by: RankedBy) -> list[Row]:
 def find_best(rows: Sequence[Row], figure: str) -> list[Row]:
     """The methods whose counted figure is the finest of a scenario; several where they are equal, none where fewer than two vie.
 
-    Methods that were given the true poses, and those whose map is no better than an ellipsoid, cannot be best in anything.
+    Methods that were given poses, and those whose map is no better than an ellipsoid, cannot be best in anything.
     """
-    vying = [r for r in rows if r.kind == "method" and figure in r.figures and not r.oracle_poses]
+    vying = [r for r in rows if r.kind == "method" and figure in r.figures and r.told_poses is None]
     fit = [row for row in vying if row.objection is None] if len(vying) > 1 else []
     highest = max((spatial_frequency(row.figures[figure].found) for row in fit), default=0.0)
     return [row for row in fit if 0 < highest == spatial_frequency(row.figures[figure].found)]

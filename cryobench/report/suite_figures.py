@@ -20,7 +20,7 @@ PALETTE: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e
 SYMBOLS: Final = {"circle": "●", "square": "■", "diamond": "◆", "triangle-up": "▲", "triangle-down": "▼"}
 """Of scenarios, where there are no more than these."""
 CURVE_COLUMNS: Final = ("scenario", "method", "seed", "comparison", "spatial frequency (1/Å)", "FSC")
-COURSE_COLUMNS: Final = ("scenario", "method", "seed", "seconds", "resolution (Å)")
+COURSE_COLUMNS: Final = ("scenario", "method", "seed", "figure", "seconds", "resolution (Å)")
 TICKS: Final = (2, 3, 4, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500)
 """Angstrom, on logarithmic axes."""
 
@@ -34,11 +34,12 @@ def colour_methods(rows: Sequence[Row]) -> dict[str, str]:
 def draw_suite(rows: Sequence[Row]) -> list[Drawing]:
     """Every figure of a comparison's page, from the rows with a result."""
     finished = [row for row in rows if row.kind == "method" and row.finished]
-    figures = [*_draw_curves(finished), *_draw_courses(finished)]
-    if any(row.gap is not None for row in finished):
-        figures.append(_draw_gaps(finished))
-    if any(row.seconds is not None and "truth 0.5" in row.figures for row in finished):
-        figures.append(_draw_costs(finished))
+    colours = colour_methods(finished)
+    figures = [*_draw_curves(finished), *_draw_courses(finished, colours)]
+    if gapped := [row for row in finished if row.gap is not None]:
+        figures.append(_draw_gaps(gapped, colours))
+    if priced := [row for row in finished if row.seconds and "truth 0.5" in row.figures]:
+        figures.append(_draw_costs(priced, colours))
     return figures
 
 
@@ -94,34 +95,41 @@ def _draw_curves(rows: Sequence[Row]) -> Iterator[Drawing]:
         )
 
 
-def _draw_courses(rows: Sequence[Row]) -> Iterator[Drawing]:
-    """Resolution over the seconds of a run, methods of one scenario together, all scenarios on the same axes."""
-    courses: dict[str, list[tuple[Row, int | None, list[float], list[float | None]]]] = {}
+def _draw_courses(rows: Sequence[Row], colours: Mapping[str, str]) -> Iterator[Drawing]:
+    """Resolution over the seconds of a run, methods of one scenario together, all scenarios on the same axes.
+
+    Truth at 0.5 where there is a truth, and the half-maps at 0.143, dotted, only where none is known.
+    """
+    courses: dict[str, list[tuple[Row, int | None, str, list[float], list[float | None]]]] = {}
     for row in rows:
         for seed, result in _results(row):
-            points = [(p["seconds"], _course_value(p)) for p in (result.get("over_time") or {}).get("half_map") or []]
-            if any(value is not None for _, value in points):
-                course = row, seed, [seconds for seconds, _ in points], [value for _, value in points]
+            points = (result.get("over_time") or {}).get("half_map") or []
+            shown = "truth 0.5" if any(point.get("truth") for point in points) else "half_map 0.143"
+            comparison, threshold = shown.split()
+            values = [point[comparison][threshold]["value"] for point in points]
+            if any(value is not None for value in values):
+                course = row, seed, shown, [float(point["seconds"]) for point in points], values
                 courses.setdefault(row.scenario, []).append(course)
     every = [course for found in courses.values() for course in found]
     if not every:
         return
-    colours = colour_methods(rows)
     lengths = [v for *_, values in every for v in values if v is not None]
     times = [s for *_, seconds, _ in every for s in seconds if s > 0]
     for number, (scenario, found) in enumerate(courses.items()):
         figure = go.Figure()
         columns: dict[str, list[Any]] = {name: [] for name in COURSE_COLUMNS}
-        for row, seed, seconds, values in found:
+        for row, seed, shown, seconds, values in found:
+            said = f"{row.label}{_of_seed(seed)}: {shown.replace('_', '-')}"
             figure.add_scatter(
                 x=seconds, y=values, mode="lines+markers", name=row.label, legendgroup=row.label,
                 showlegend=not any(trace.name == row.label for trace in figure.data),
-                line={"color": colours[row.label], "width": 2}, marker={"size": 5},
-                hovertemplate=f"{row.label}{_of_seed(seed)}: %{{y:.1f}} Å after %{{x:.4g}} s<extra></extra>",
+                line={"color": colours[row.label], "width": 2, "dash": "solid" if row.is_counted(shown) else "dot"},
+                marker={"size": 5}, hovertemplate=f"{said} at %{{y:.1f}} Å after %{{x:.4g}} s<extra></extra>",
             )  # fmt: skip
             columns["scenario"] += [scenario] * len(seconds)
             columns["method"] += [row.label] * len(seconds)
             columns["seed"] += [seed] * len(seconds)
+            columns["figure"] += [shown] * len(seconds)
             columns["seconds"] += seconds
             columns["resolution (Å)"] += values
         figure.layout = page_layout(
@@ -132,13 +140,6 @@ def _draw_courses(rows: Sequence[Row]) -> Iterator[Drawing]:
         )
         title = f"Resolution over time on {scenario}"
         yield Drawing(f"course-{number}", title, figure, "height: 17rem", scenario, "over-time", columns=columns)
-
-
-def _course_value(point: Mapping[str, Any]) -> float | None:
-    """Truth at 0.5 where there is a truth, and the half-maps at 0.143 only where none is known."""
-    found = point["truth"]["0.5"] if point.get("truth") else point["half_map"]["0.143"]
-    value: float | None = found["value"]
-    return value
 
 
 def _log_range(values: Sequence[float]) -> list[float]:
@@ -174,12 +175,12 @@ def _scenario_axis(middles: Mapping[str, float], last: float) -> dict[str, Any]:
     )
 
 
-def _draw_gaps(rows: Sequence[Row]) -> Drawing:
+def _draw_gaps(rows: Sequence[Row], colours: Mapping[str, str]) -> Drawing:
     """The hallucination gap of every row with its interval: at zero the half-maps promise what the truth bears out."""
-    rows = [row for row in rows if row.gap is not None]
-    colours, figure = colour_methods(rows), go.Figure()
+    figure = go.Figure()
     heights, middles = _places(rows)
-    for name, colour in colours.items():
+    for name in dict.fromkeys(row.label for row in rows):
+        colour = colours[name]
         own = [(row, height) for row, height in zip(rows, heights, strict=True) if row.label == name]
         ends = [row.gap_range or (row.gap, row.gap) for row, _ in own]
         gaps = [row.gap for row, _ in own]
@@ -213,22 +214,21 @@ def _draw_gaps(rows: Sequence[Row]) -> Drawing:
     return Drawing("gaps", "Hallucination gaps", figure, shape, section="gaps", columns=columns)
 
 
-def _draw_costs(rows: Sequence[Row]) -> Drawing:
+def _draw_costs(rows: Sequence[Row], colours: Mapping[str, str]) -> Drawing:
     """Truth resolution at 0.5 against wall time: down and to the left is better."""
-    rows = [row for row in rows if row.seconds and "truth 0.5" in row.figures]
-    colours, figure = colour_methods(rows), go.Figure()
+    figure = go.Figure()
     scenarios = list(dict.fromkeys(row.scenario for row in rows))
     few = len(scenarios) <= len(SYMBOLS)
     symbols = dict(zip(scenarios, SYMBOLS if few else ["circle"] * len(scenarios), strict=False))
     lengths = [row.figures["truth 0.5"].found["value"] for row in rows]
     worst = max((length for length in lengths if length is not None), default=100.0) * 1.3
-    for name, colour in colours.items():
+    for name in dict.fromkeys(row.label for row in rows):
         own = [row for row in rows if row.label == name]
         founds = [row.figures["truth 0.5"].found for row in own]
         figure.add_scatter(
             x=[row.seconds for row in own], y=[found["value"] or worst for found in founds], mode="markers", name=name,
             marker={
-                "color": colour, "size": 10, "line": {"color": "white", "width": 1},
+                "color": colours[name], "size": 10, "line": {"color": "white", "width": 1},
                 "symbol": [symbols[row.scenario] for row in own],
             },
             text=[

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,14 @@ from cryobench.report.comparison_tables import (
     format_figure_range,
     format_ratio,
     gather_squares,
+    name_figure,
+    name_row,
 )
 from cryobench.report.document import render
+from cryobench.report.reading import flatten
 from cryobench.report.rows import FIGURES, Row, find_best, gather_rows
 from cryobench.report.suite_figures import draw_suite
-from cryobench.report.table import COMPARISONS, format_duration, format_found, format_length, format_size
+from cryobench.report.table import format_duration, format_found, format_length, format_plainly, format_size
 
 BEHIND = 1e6
 """Added to what a half-map figure that does not count is sorted by: it stands behind all that count."""
@@ -78,7 +81,7 @@ def write_suite_page(comparison: Comparison, path: Path) -> Path:
         ],
         remarks=explain(comparison, rows),
         leaders=[_leader(row) for row in rows if row.kind == "method" and row.finished],
-        leader_headings=[_heading(figure) for figure in FIGURES[::-1]],
+        leader_headings=[name_figure(figure) for figure in FIGURES[::-1]],
         cells=[_list_cell(cell, path) for cell in comparison.cells],
         provenance=list(_gather_provenance(comparison)),
     )
@@ -98,11 +101,6 @@ def _count(comparison: Comparison) -> Iterator[tuple[str, str]]:
     yield "Wall time, all runs", format_duration(seconds)
 
 
-def _heading(figure: str) -> str:
-    comparison, threshold = figure.split()
-    return f"{COMPARISONS[comparison]} {threshold}"
-
-
 def _headline_row(row: Row, rows: list[Row]) -> dict[str, Any]:
     """A row of the tables of results, its figures as cells."""
     section = [other for other in rows if other.scenario == row.scenario]
@@ -110,7 +108,7 @@ def _headline_row(row: Row, rows: list[Row]) -> dict[str, Any]:
     if row.kind == "method" and not row.finished:
         cells[0] = Shown(describe_cells(row), style="ended")
     return {
-        "name": row.label if row.rank is None else f"{row.rank}. {row.label}",
+        "name": name_row(row),
         "kind": row.kind,
         "seeds": describe_cells(row) if row.finished else "",
         "cells": cells,
@@ -143,7 +141,7 @@ def _show_gap(row: Row) -> Shown:
 def _square_cell(row: Row | None, name: str) -> Shown:
     figure = None if row is None else row.figures.get(name)
     if row is None or figure is None:
-        return Shown("" if row is None else describe_cells(row), style="ended")
+        return Shown("" if row is None or row.finished else describe_cells(row), style="ended")
     shown = _show(row, name)
     below: tuple[str, ...] = ()
     if figure.published is not None:
@@ -156,7 +154,6 @@ def _leader(row: Row) -> dict[str, Any]:
     return {
         "scenario": row.scenario,
         "name": row.label,
-        "rank": row.rank,
         "cells": [
             *(_show(row, figure) for figure in FIGURES[::-1]),
             Shown("" if row.gap is None else f"{row.gap:+.3f}", order=row.gap),
@@ -186,16 +183,8 @@ def _gather_provenance(comparison: Comparison) -> Iterator[tuple[str, str]]:
     """What the runs were made with: every value that a key has, and in how many runs where there are several."""
     found: dict[str, dict[str, int]] = {}
     for cell in comparison.cells:
-        for key, value in _flatten((cell.result or {}).get("provenance") or {}):
-            values = found.setdefault(key, {})
-            values[value] = values.get(value, 0) + 1
+        for key, value in flatten((cell.result or {}).get("provenance") or {}):
+            values, said = found.setdefault(key, {}), format_plainly(value)
+            values[said] = values.get(said, 0) + 1
     for key, values in sorted(found.items()):
         yield key, "; ".join(v if len(values) == 1 else f"{v} ({n} runs)" for v, n in values.items())
-
-
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key} ")
-        else:
-            yield f"{prefix}{key}".replace("_", " "), "none" if value is None else str(value)

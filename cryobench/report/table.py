@@ -58,6 +58,11 @@ def format_size(count: float | None) -> str:
     return "not known" if count is None else f"{count / 2**30:.2f} GiB"
 
 
+def format_plainly(value: Any) -> str:
+    """Any value in a list of settings; ``"none"`` for None."""
+    return "none" if value is None else str(value)
+
+
 def format_resolution(value: float | None, state: str) -> str:
     """A resolution as people read it: ``"14.7 Å"``, ``"<= 14.7 Å (Nyquist)"`` or ``"not reached"``.
 

@@ -142,8 +142,7 @@ def view_density(rotations: Rotations, kappa: float) -> ViewMap:
         A Mollweide map ``(rows, 2 rows)``: rot from -180 to 180 degrees along a row, tilt from 0 in the first row to 180 in the
         last; not a number outside the map's ellipse.
     """
-    chosen = torch.linspace(0, len(rotations) - 1, min(len(rotations), MOST_POSES)).round().long()
-    views = rotations[chosen, 2].float()
+    views = _thin(rotations)[:, 2].float()
     rot, tilt = _grid()
     inside = np.isfinite(rot)
     points = np.stack([np.sin(tilt) * np.cos(rot), np.sin(tilt) * np.sin(rot), np.cos(tilt)], -1)[inside]

@@ -63,12 +63,21 @@ def load_scenario(name: str) -> Scenario:
         if name.endswith(".toml"):
             raise InputError(f"expected a scenario file at {name}, found none; see `cryobench scenario list`")
         raise UnknownName("scenario", name, known)
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:  # TOML's and UTF-8's errors, numbers and brackets without end
-        raise InputError(f"{path}: expected TOML, got {error}") from error
+    table = read_toml(path)
     _find_beside(table, path.parent)
     return parse_scenario({"name": path.stem, **table}, str(path))
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file.
+
+    Raises:
+        InputError: if it is none.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:  # TOML's and UTF-8's errors, numbers and brackets without end
+        raise InputError(f"{path}: expected TOML, got {error}") from error
 
 
 def _find_beside(table: dict[str, Any], directory: Path) -> None:

@@ -35,7 +35,8 @@ def gather(directory: Path) -> Comparison:
     """All cells of a suite's directory, whether they came to an end or not.
 
     Raises:
-        StoreError: if no suite was run there, or a result is damaged.
+        StoreError: if no suite was run there, or its plan is damaged.
+        InputError: if a result is damaged.
     """
     plan = read_run(directory)
     return Comparison(
@@ -72,7 +73,8 @@ def write_tables(directory: Path) -> Comparison:
     """Gather a suite's cells and write their tables beside them: ``suite.html`` and ``comparison`` as CSV, Markdown and JSON.
 
     Raises:
-        StoreError: if no suite was run there, or the disc is full.
+        StoreError: if no suite was run there, its plan is damaged, or the disc is full.
+        InputError: if a result is damaged.
     """
     comparison = gather(directory)
     for ending, text in (("csv", as_csv(comparison)), ("md", as_markdown(comparison)), ("json", as_json(comparison))):

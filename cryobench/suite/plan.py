@@ -101,6 +101,9 @@ def write_plan(plan: Plan, directory: Path) -> None:
 def merge_plans(old: Plan | None, new: Plan) -> Plan:
     """The new plan, with those cells of the old one whose place in the table it does not take.
 
+    Cells that were declined give way to any of their row, method and seed that can be run: while a method was not installed, its
+    parameters could not be validated, and such a cell's place is not the one that it takes later.
+
     Raises:
         InputError: if the two are of another suite, size, box or number of particles, whose results make no one table.
     """
@@ -114,7 +117,12 @@ def merge_plans(old: Plan | None, new: Plan) -> Plan:
                 "the two; choose another with --out"
             )
     taken = {cell.slot for cell in new.cells}
-    kept = [cell for cell in old.cells if cell.slot not in taken]
+    possible = {(cell.label, cell.method, cell.seed) for cell in new.cells if cell.declined is None}
+    kept = [
+        cell
+        for cell in old.cells
+        if cell.slot not in taken and (cell.declined is None or (cell.label, cell.method, cell.seed) not in possible)
+    ]
     labels = list(dict.fromkeys(cell.label for cell in [*new.cells, *kept]))
     cells = sorted([*new.cells, *kept], key=lambda cell: labels.index(cell.label))
     needed = {cell.dataset for cell in cells}

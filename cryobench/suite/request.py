@@ -15,10 +15,12 @@ import torch
 
 from cryobench import __version__
 from cryobench.errors import Declined, InputError, UnknownName
+from cryobench.evaluate.describe import describe_file
 from cryobench.reconstruct.checks import parse_params
 from cryobench.reconstruct.provenance import method_version
 from cryobench.reconstruct.registry import load_method, methods
 from cryobench.report.table import format_duration, method_label
+from cryobench.specimens.catalogue import files_of
 from cryobench.suite.plan import CellPlan, DatasetPlan, Plan, content_key
 from cryobench.suite.resolve import Conditions, Resolved, resolve
 from cryobench.suite.spec import MethodEntry, Row, Size, Suite
@@ -121,7 +123,7 @@ def make_plan(request: Request, directory: Path) -> Plan:
     chosen = _choose_methods(request)
     conditions = Conditions(suite, size, request.data, directory)
     datasets: dict[str, DatasetPlan] = {}
-    cells = []
+    cells: dict[tuple[str, str], CellPlan] = {}
     for row in suite.rows:
         for seed in request.seeds or suite.seeds:
             found, reason = _resolve(row, seed, conditions)
@@ -129,7 +131,8 @@ def make_plan(request: Request, directory: Path) -> Plan:
                 datasets[found.dataset.key] = found.dataset
             for method in chosen:
                 if method.entry.rows is None or row.label in method.entry.rows:
-                    cells.append(_plan_cell(row, seed, method, found, reason, request, size))
+                    cell = _plan_cell(row, seed, method, found, reason, request, size)
+                    cells.setdefault((cell.label, cell.key), cell)  # asked for twice, it is one run and not two seeds
     return Plan(
         suite=suite.name,
         description=suite.description,
@@ -141,7 +144,7 @@ def make_plan(request: Request, directory: Path) -> Plan:
         particles=size.particles,
         command=request.command(directory),
         datasets=datasets,
-        cells=cells,
+        cells=list(cells.values()),
     )
 
 
@@ -167,10 +170,10 @@ def _plan_cell(
     entry = method.entry
     stated = entry.budget or size.budget
     budget = request.budget if request.budget is not None else parse_seconds(stated) if stated else None
-    decided = {
+    decided: dict[str, Any] = {
         "dataset": None if found is None else found.dataset.key,
         "label": row.label if found is None else None,
-        "truth": None if found is None else found.truth,
+        "truth": None if found is None else _address_of_truth(found.truth),
         "method": entry.name,
         "params": method.params,
         "seed": seed,
@@ -191,12 +194,18 @@ def _plan_cell(
         budget=decided["budget"],
         device=request.device,
         dataset=decided["dataset"],
-        truth=decided["truth"],
+        truth=None if found is None else found.truth,
         published={str(name): value for name, value in row.published.items()},
         notes=[*row.notes, *(found.notes if found else ())],
         place=row.place,
         declined=method.declined or reason,
     )
+
+
+def _address_of_truth(truth: str | None) -> str | list[str] | None:
+    """What decides a truth: its name, and the content of the files that it names by their path."""
+    files = [] if truth is None else [describe_file(file)["sha256"] for file in files_of(truth)]
+    return [str(truth), *files] if files else truth
 
 
 def _choose_methods(request: Request) -> list[_Chosen]:

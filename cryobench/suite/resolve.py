@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from cryobench import __version__
 from cryobench.dataset.store import digest, open_store
 from cryobench.errors import Declined, InputError
+from cryobench.evaluate.describe import describe_file
 from cryobench.interop.atomic import written_whole
 from cryobench.scenario.files import adapt_scenario, flatten
 from cryobench.scenario.spec import Scenario
@@ -24,6 +24,8 @@ from cryobench.suite.plan import DatasetPlan, content_key
 from cryobench.suite.spec import Data, Recipe, Row, Size, SpecimenChoice, Suite
 
 DIGESTS = "digests.json"
+TOLD: Final = ("voxel_size", "symmetry", "assumed_pose", "assumed_shift", "detector")
+"""Attributes of observed.zarr that a method is told, which a digest of its arrays does not see."""
 
 
 @dataclass(frozen=True)
@@ -146,9 +148,10 @@ def _imported(name: str, conditions: Conditions) -> DatasetPlan:
     store = directory / "observed.zarr"
     if not store.is_dir():
         raise InputError(f"--data {name}={directory}: expected an observed.zarr there, found none; import it first")
-    box = int(open_store(store, "observed").sizes["x"])
-    key = content_key({"observed": _digest_of_store(store, conditions.directory), "cryobench": __version__})
-    return DatasetPlan(key=key, imported=str(directory), box=box)
+    observed = open_store(store, "observed")
+    arrays, told = _digest_of_store(store, conditions.directory), {name: observed.attrs.get(name) for name in TOLD}
+    key = content_key({"observed": arrays, "told": told, "cryobench": __version__})
+    return DatasetPlan(key=key, imported=str(directory), box=int(observed.sizes["x"]))
 
 
 def _digest_of_store(store: Path, directory: Path) -> str:
@@ -178,7 +181,7 @@ def _by_recipe(recipe: Recipe, seed: int, box: int) -> DatasetPlan:
         "script": str(script),
         "data": str(paths[0].parent),
     }
-    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (script, *paths)]
+    digests = [describe_file(path)["sha256"] for path in (script, *paths)]
     told = recipe.model_dump(mode="json", exclude={"script", "files"})
     key = content_key({"recipe": told, "files": digests, "box": box, "seed": seed, "cryobench": __version__})
     return DatasetPlan(key=key, seed=seed, recipe=stated, box=box)

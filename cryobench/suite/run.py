@@ -64,8 +64,9 @@ def run_suite(
 ) -> Plan:
     """Run those cells of a suite that are not finished; tables are written anew whenever one ends.
 
-    A cell's address is a hash of all that decides it: the whole scenario with the content of its files (or the imported data),
-    seed, method, its version and validated parameters, budget, requested device, and the versions of cryobench and torch. What is
+    A cell's address is a hash of all that decides it: the whole scenario with the content of its files (or the imported data and
+    the truth given for them), seed, method, its version and validated parameters, budget, requested device, and the versions of
+    cryobench and torch. What is
     finished under its address is never touched again. Failed cells keep their reason and are left alone; those that declined are
     looked at again. A run that was killed is completed by the same call.
 
@@ -153,7 +154,7 @@ def _submit_dataset(
     """Make a dataset, those of earlier rows first; cells that are ready do not wait for the datasets of later rows."""
     place = directory / "datasets" / key
     _write_job(place / DATASET, {"dataset": plan.datasets[key].model_dump(mode="json"), "workers": workers})
-    return client.submit(run_task, str(place.resolve()), key=f"dataset-{key}", priority=priority, pure=False)
+    return client.submit(run_task, str(place.resolve()), key=_task(place), priority=priority, pure=False)
 
 
 def _submit_cell(
@@ -162,9 +163,12 @@ def _submit_cell(
     place = cell_directory(directory, cell)
     _write_job(place / CELL, {"cell": cell.model_dump(mode="json"), "workers": workers})
     resources = None if resource is None else {resource: 1}
-    return client.submit(
-        run_task, str(place.resolve()), dataset, key=f"cell-{cell.key}", resources=resources, pure=False
-    )
+    return client.submit(run_task, str(place.resolve()), dataset, key=_task(place), resources=resources, pure=False)
+
+
+def _task(place: Path) -> str:
+    """Name of a task: by its place, as a scheduler that several runs share does tasks of one name once, wherever they lie."""
+    return f"suite-{place.resolve()}"
 
 
 def _write_job(path: Path, job: dict[str, Any]) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from cryobench.errors import InputError, UnknownName
+from cryobench.scenario.files import read_toml
 from cryobench.scenario.model import Model, Positive
 from cryobench.scenario.spec import explain, explain_unknown
 from cryobench.specimens.catalogue import datasets_root
@@ -50,7 +50,7 @@ class Recipe(Model):
 class Data(Model):
     """Real particles: those that the user imports, or those of a recipe."""
 
-    name: str = Field(pattern=r"[a-z0-9][a-z0-9-]*", description="for --data NAME=DIR")
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="for --data NAME=DIR")
     box: int = Field(ge=8, description="of the images, pixels; cropped to the size's box where that is smaller")
     truth: SpecimenChoice | None = Field(None, description="what to compare with")
     commands: list[str] = Field(
@@ -166,10 +166,7 @@ def load_suite(name: str) -> Suite:
         if name.endswith(".toml"):
             raise InputError(f"expected a suite file at {path}, found none; see `cryobench suite list`")
         raise UnknownName("suite", name, known)
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:  # TOML's and UTF-8's errors, numbers and brackets without end
-        raise InputError(f"{path}: expected TOML, got {error}") from error
+    table = read_toml(path)
     for row in table.get("rows", []) if isinstance(table.get("rows"), list) else []:
         scenario = row.get("scenario") if isinstance(row, dict) else None
         if isinstance(scenario, str) and (path.parent / scenario).is_file():

@@ -82,7 +82,7 @@ def locked(directory: Path, patience: float, what: str) -> Iterator[None]:
     directory.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + patience
     with (directory / LOCK).open("a+", encoding="utf-8") as file:
-        while not _try_lock(file.fileno()):
+        while not _try_lock(file.fileno(), fcntl.LOCK_EX):
             if time.monotonic() >= deadline:
                 file.seek(0)
                 who = file.read().strip() or "another process"
@@ -100,14 +100,15 @@ def is_locked(directory: Path) -> bool:
     """Whether a process is at work in ``directory``."""
     try:
         with (directory / LOCK).open() as file:
-            return not _try_lock(file.fileno())
+            # shared: two who look do not take each other for a worker, and NFS grants no other to a file open for reading
+            return not _try_lock(file.fileno(), fcntl.LOCK_SH)
     except OSError:
         return False
 
 
-def _try_lock(descriptor: int) -> bool:
+def _try_lock(descriptor: int, kind: int) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except OSError:
         return False
     return True

@@ -27,7 +27,8 @@ def run_task(directory: str, dataset: State | None = None) -> State:
     """
     place = Path(directory)
     if dataset is not None and dataset.state != "finished":
-        ended = State(dataset.state, None if dataset.reason is None else f"its dataset: {dataset.reason}")
+        reason = None if dataset.reason is None else f"its dataset: {dataset.reason}"
+        ended = State(dataset.state, reason, seconds=read_state(place).seconds)
         write_state(place, ended)
         return ended
     cores = os.environ.get(CORES)

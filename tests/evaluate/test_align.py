@@ -162,7 +162,7 @@ def check_at_box_64(density: Tensor, moved: Tensor, wanted: Alignment, symmetry:
     x, y, z = (s / VOXEL for s in wanted.shift)
     assert error_in_voxels(found, (x, y, z)) < 0.2
     # scored as it is applied: the mean over the shells that agree is far above the least of them
-    assert found.correlation > 0.25
+    assert found.correlation > 0.2
 
 
 @pytest.mark.parametrize("seed", [5, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(6, 25))])

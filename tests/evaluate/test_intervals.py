@@ -11,7 +11,7 @@ from cryobench.errors import InputError
 from cryobench.evaluate.fsc import frequency, fsc, resolution
 from cryobench.evaluate.hallucination import measure_gap
 from cryobench.evaluate.independent import chance_to_reach, count_independent
-from cryobench.evaluate.intervals import Interval, bootstrap_curves, interval_over_seeds, take_interval
+from cryobench.evaluate.intervals import Interval, bootstrap_curves, take_interval
 from cryobench.evaluate.shells import Shells, spectrum
 from cryobench.evaluate.uncertainty import measure_intervals
 from cryobench.physics.grids import radius, soft_sphere
@@ -231,30 +231,3 @@ def test_an_interval_may_be_put_about_what_was_measured() -> None:
     assert (plain.low, plain.high) == pytest.approx((-1.645, 1.645), abs=0.05)
     # of normal values the correction moves both ends by twice the median's bias
     assert (about.low, about.high) == pytest.approx((-1.645 + 0.5, 1.645 + 0.5), abs=0.07)
-
-
-@pytest.mark.parametrize("count", [3, 5, 12])
-def test_intervals_over_seeds_cover_at_their_rate(count: int) -> None:
-    draws = np.random.default_rng(count).normal(1.0, 0.2, (300, count))
-    covered = 0
-    for values in draws:
-        interval = interval_over_seeds(values.tolist())
-        assert interval is not None
-        covered += interval.low <= 1.0 <= interval.high
-    assert 0.86 <= covered / 300 <= 0.95
-
-
-def test_percentiles_of_three_means_would_not_cover_at_their_rate() -> None:
-    """Why few seeds have Student's interval: plain percentiles of resampled means of three cover 90 % in 62 of 100."""
-    draws = np.random.default_rng(0)
-    values = draws.normal(size=(400, 3))
-    means = np.take_along_axis(values[:, None], draws.integers(0, 3, (400, 300, 3)), 2).mean(2)
-    low, high = np.quantile(means, [0.05, 0.95], axis=1)
-    assert 0.5 < np.mean((low <= 0) & (high >= 0)) < 0.7
-
-
-def test_one_seed_has_no_interval_and_equal_ones_one_of_no_width() -> None:
-    assert interval_over_seeds([0.1]) is None
-    interval = interval_over_seeds([0.1, 0.1, 0.1])
-    assert interval is not None
-    assert interval.high - interval.low < 1e-12

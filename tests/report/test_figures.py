@@ -187,7 +187,7 @@ def test_map_panels_keep_values_order_and_scale() -> None:
     assert {"truth", "mean"} <= set(texts)
     table = panels.tabulate_panels(rows, ["xy", "xz", "yz"], 2.5)
     at = 64 + 3 * 8 + 5  # the second panel, row 3, column 5
-    assert (table["panel"][at], table["down (Å)"][at], table["across (Å)"][at]) == ("xz", -2.5, 2.5)
+    assert (table["panel"][at], table["up (Å)"][at], table["across (Å)"][at]) == ("xz", -2.5, 2.5)
     assert table["mean"][at] == rows["mean"][1][3, 5]
 
 

@@ -41,7 +41,7 @@ def test_runs_of_one_scenario_are_one_group_ranked_by_the_truth(small_runs: Path
         ("backproject", None, 1),
         ("cryogan[fast]", 1, 2),
     ]
-    assert methods[0].oracle_poses
+    assert methods[0].told_poses == "oracle poses"
     yardsticks = [row.name for row in gather_rows(board) if row.kind == "yardstick"]
     assert yardsticks == ["ellipsoid", "two pure-noise halves", "oracle poses"]
 

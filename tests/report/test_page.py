@@ -146,6 +146,16 @@ def test_stopped_before_the_first_snapshot_there_is_no_curve_over_time(tmp_path:
     assert "The halves promise nothing here" in page.text
 
 
+def test_half_map_figures_that_do_not_count_stand_in_parentheses_everywhere(tmp_path: Path) -> None:
+    result = build_run(tmp_path / "run")
+    result["resolution"]["truth"]["0.5"] = {"value": None, "state": "below_at_first_shell"}
+    (tmp_path / "run" / "result.json").write_text(json.dumps(result))
+    text = Outline(write_report(tmp_path / "run")).text
+    assert "half-map at 0.143 (0.400) (0.400)" in text
+    assert "truth at 0.5 0.400 0.400" in text
+    assert re.search(r"half-map 0\.143 \(.+? Å\) \(.+? Å\) 0\.60", text)
+
+
 def test_page_loads_nothing_and_is_small(full: Path) -> None:
     page = Outline(full)
     assert full.stat().st_size < 15e6
@@ -244,6 +254,12 @@ def test_command_quotes_what_the_shell_would_read() -> None:
     words = shlex.split(reproduce(result, "run").replace("\\\n", ""))
     options = ["--method", "m", "--scenario", "my scene", "--seed", "3", "--budget", "90s"]
     assert words == ["cryobench", "run", *options, "-p", "a=x y", "-p", "c=true", "-p", "d=0.1"]
+
+
+def test_command_says_what_was_switched_off_over_a_preset() -> None:
+    result = {"params": {"preset": "paper", "epoch_decay": None}, "scenario": None, "method": "m", "seed": 3}
+    command = reproduce(result | {"budget_seconds": None, "dataset": None}, "run")
+    assert "-p epoch_decay=null" in command
 
 
 def test_command_tells_what_differs_from_the_shipped_scenario() -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from html.parser import HTMLParser
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,11 @@ from cryobench.report.comparison import Cell, Comparison
 from cryobench.report.leaderboard import gather_leaderboard
 from cryobench.report.page import write_report
 from cryobench.report.rows import gather_rows
-from cryobench.report.suite_figures import draw_suite
+from cryobench.report.suite_figures import colour_methods, draw_suite
 from cryobench.report.suite_page import write_suite_page
 from tests.browser import Page, find_browser, open_browser
 from tests.conftest import require
+from tests.report.runs import Outline
 
 PUBLISHED = {"half_map 0.143": 45.0, "truth 0.5": 60.0, "truth 0.143": 20.0}
 
@@ -66,32 +67,6 @@ def page(small_runs: Path) -> Path:
         "cryobench suite run betagal --size desk",
     )  # fmt: skip
     return write_suite_page(comparison, small_runs / "suite" / "index.html")
-
-
-class Outline(HTMLParser):
-    """Elements with their attributes, and the text outside scripts and styles."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.words: list[str] = []
-        self._hidden = False
-        self.feed(path.read_text(encoding="utf-8"))
-        self.text = " ".join(" ".join(self.words).split())
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        self._hidden = tag in ("script", "style")
-
-    def handle_endtag(self, tag: str) -> None:
-        self._hidden = False
-
-    def handle_data(self, data: str) -> None:
-        if not self._hidden:
-            self.words.append(data)
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.elements if name == tag]
 
 
 def test_page_holds_every_part(page: Path) -> None:
@@ -256,3 +231,11 @@ def test_figures_carry_tables_that_say_what_they_are_of(small_runs: Path) -> Non
     assert list(of_one["FSC"]) == result["fsc"]["truth"][1:]
     assert list(of_one["spatial frequency (1/Å)"]) == result["fsc"]["spatial_frequency"][1:]
     assert sorted(tables["gaps"]["method"]) == ["backproject (oracle poses)", "cryogan[fast]"]
+
+
+def test_a_method_has_one_colour_on_the_whole_page(small_runs: Path) -> None:
+    first, second = (row for row in gather_rows(gather_leaderboard([small_runs])) if row.kind == "method")
+    drawn = {drawing.name: drawing.figure for drawing in draw_suite([replace(first, gap=None), second])}
+    colours = colour_methods([first, second])
+    for name in ("gaps", "cost-figure"):
+        assert all(trace.marker.color == colours[trace.name] for trace in drawn[name].data)

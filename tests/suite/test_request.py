@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+import zarr
 
 from cryobench.errors import InputError, UnknownName
+from cryobench.interop.mrc import write_map
 from cryobench.suite.plan import Plan, content_key, merge_plans, read_plan, write_plan
 from cryobench.suite.request import Request, make_plan
 from cryobench.suite.spec import Suite
@@ -126,6 +129,40 @@ def test_imported_data_count_by_their_content_wherever_they_lie(tmp_path: Path) 
         make_plan(Request(suite, data={"mine": tmp_path}), tmp_path)
 
 
+def test_imported_data_count_by_what_a_method_is_told_of_them(tmp_path: Path) -> None:
+    tiny_run(tmp_path / "mine", particles=16)
+    data = {"name": "mine", "box": 16, "commands": ["cryobench import ..."]}
+    suite = Suite.model_validate({**SUITE, "rows": [{"label": "real", "data": data}]})
+    asked = Request(suite, data={"mine": tmp_path / "mine"})
+    before = keys(asked, tmp_path)
+    group = zarr.open_group(tmp_path / "mine" / "observed.zarr", mode="r+")
+    assert group.attrs["symmetry"] == "D2"
+    group.attrs["symmetry"] = "C1"
+    assert not set(before) & set(keys(asked, tmp_path))
+
+
+def test_the_file_of_a_truth_counts_by_its_content(tmp_path: Path) -> None:
+    tiny_run(tmp_path / "mine", particles=16)
+    found = []
+    for value in (1.0, 2.0):
+        write_map(tmp_path / "truth.mrc", torch.full((16, 16, 16), value), 14.0)
+        data = {"name": "mine", "box": 16, "commands": ["c"], "truth": {"name": str(tmp_path / "truth.mrc")}}
+        suite = Suite.model_validate({**SUITE, "rows": [{"label": "real", "data": data}]})
+        (cell, *_) = make_plan(Request(suite, data={"mine": tmp_path / "mine"}), tmp_path).cells
+        assert cell.truth == str(tmp_path / "truth.mrc")
+        found.append(cell.key)
+    assert found[0] != found[1]
+
+
+def test_what_is_asked_for_twice_is_one_run_and_not_two_seeds(tmp_path: Path) -> None:
+    once = make_plan(request(seeds=(0,)), tmp_path)
+    assert make_plan(request(seeds=(0, 0)), tmp_path).cells == once.cells
+    alike = [{"name": "cryogan", "params": {"steps": 20}}, {"name": "cryogan", "params": {"steps": 30}}]
+    suite = Suite.model_validate({**SUITE, "methods": alike})
+    asked = make_plan(Request(suite, params={"steps": 5}), tmp_path)
+    assert [cell.label for cell in asked.cells] == ["0 dB", "-5 dB"]
+
+
 def test_methods_and_parameters_as_asked(tmp_path: Path) -> None:
     plan = make_plan(request(methods=("backproject", "cryogan[fast]"), params={"batch": 32}), tmp_path)
     assert {(cell.method, cell.params["batch"]) for cell in plan.cells} == {("backproject", 32), ("cryogan", 32)}
@@ -183,6 +220,19 @@ def test_plans_are_kept_and_merged(tmp_path: Path) -> None:
     for changes in ({"box": 18}, {"particles": 100}, {"size": "paper"}):
         with pytest.raises(InputError, match="choose another with --out"):
             merge_plans(both, make_plan(request(**changes), tmp_path))
+
+
+def test_a_method_that_is_installed_since_takes_the_place_of_its_refusal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("cryobench.suite.request.methods", lambda: {"backproject": None})
+        before = make_plan(request(), tmp_path)
+    assert [cell.declined is None for cell in before.cells] == [False, True, False, True]
+    other = merge_plans(before, make_plan(request(methods=("backproject",)), tmp_path))
+    assert {cell.key for cell in other.cells} == {cell.key for cell in before.cells}, "others leave it where it was"
+    after = make_plan(request(), tmp_path)
+    assert merge_plans(before, after).cells == after.cells
 
 
 def _cells(plan: Plan, method: str) -> list[str]:

@@ -15,6 +15,7 @@ from cryobench.suite.request import Request, make_plan
 from cryobench.suite.resolve import choose_specimen
 from cryobench.suite.spec import Row, load_suite, suite_files
 from cryobench.suite.times import parse_seconds
+from cryobench.testing.tiny import tiny_run
 
 PUBLISHED = {
     "betagal-imaging": {
@@ -156,10 +157,21 @@ def test_experimental_rows_tell_their_commands_and_their_course(data_directory: 
     assert any("45.2, 26.3, 22.6 and 12.08 Å after 10, 60, 90 and 150 minutes" in note for note in betagal.notes)
     own = cells["beta-galactosidase, EMPIAR-10204"]
     assert (own.declined, own.truth) == (None, "pdb:5A1A")
-    assert (
-        "not compared with a truth" in cells["80S ribosome, EMPIAR-10028"].notes[-1]
-        or cells["80S ribosome, EMPIAR-10028"].declined
-    )
+    assert "--data empiar-10028=runs/empiar-10028" in str(cells["80S ribosome, EMPIAR-10028"].declined)
+
+
+def test_a_truth_that_cannot_be_had_is_done_without_and_the_table_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CRYOBENCH_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    tiny_run(tmp_path / "mine", particles=16)
+    plan = make_plan(Request(load_suite("experimental"), data={"empiar-10028": tmp_path / "mine"}), tmp_path)
+    cells = [cell for cell in plan.cells if cell.label == "80S ribosome, EMPIAR-10028"]
+    assert cells
+    for cell in cells:
+        assert cell.truth is None
+        assert cell.notes[-1] == "not compared with a truth: ribosome could not be had here"
 
 
 GOOD = """description = "d"
@@ -177,6 +189,11 @@ rows = [{ label = "a", scenario = "tiny" }]
         ('description = "d"', "descripton = 1", r"setting of a suite, got 'descripton'; did you mean 'description'"),
         ("box = 16", 'box = "big"', "sizes.desk.box.*'native'.*got 'big'"),
         ("particles = 192", 'particles = 192, budget = "soon"', "a time such as 90s, 10m or 2h, got 'soon'"),
+        (
+            'scenario = "tiny"',
+            'data = { name = "a=b", box = 16, commands = ["c"] }',
+            r"rows\.0\.data\.name",
+        ),
         ('scenario = "tiny"', "notes = []", "rows.0: expected a scenario or data, got both or neither"),
         ("rows = [", 'rows = [{ label = "a", scenario = "tiny" }, ', "label of its own, got a twice"),
         ('"backproject"', '"backproject", sizes = ["paper"]', r"name of a size, got 'paper'.*known: desk"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import time
@@ -45,8 +46,9 @@ def test_a_process_that_is_killed_is_a_failed_cell(tmp_path: Path) -> None:
 
 
 def test_a_cell_ends_as_its_dataset_did(tmp_path: Path) -> None:
+    write_state(tmp_path, State("waiting", "stopped", seconds=7.0))
     declined = run_task(str(tmp_path), State("declined", "no data"))
-    assert (declined.state, declined.reason) == ("declined", "its dataset: no data")
+    assert declined == State("declined", "its dataset: no data", seconds=7.0)
     assert read_state(tmp_path) == declined
 
 
@@ -63,6 +65,14 @@ def test_locks_exclude_and_are_released(tmp_path: Path) -> None:
         with pytest.raises(StoreError, match="is being run by process"), locked(tmp_path, 0.2, "the suite in"):
             pass
     assert not is_locked(tmp_path)
+
+
+def test_who_looks_is_not_taken_for_a_worker(tmp_path: Path) -> None:
+    with locked(tmp_path, 0.0, "the suite in"):
+        pass
+    with (tmp_path / ".lock").open() as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        assert not is_locked(tmp_path)
 
 
 def test_a_damaged_state_is_waiting(tmp_path: Path) -> None:

@@ -75,6 +75,29 @@ def test_the_second_time_it_goes_further_back_and_then_gives_up(
     assert [told["step"] for told in run.told] == [*range(1, 13), 11, 12, *range(6, 13)]
 
 
+def test_a_collapse_goes_back_to_before_it_began(
+    small: Callable[..., Params],
+    trained: Callable[..., Any],
+    recording_run: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is noticed only after it has lasted: what would have been kept meanwhile is no good state."""
+    monkeypatch.setattr(divergence, "KEPT_EVERY", 5)
+    monkeypatch.setattr(divergence, "PATIENCE", 8)
+    take = Stepper.take
+
+    def blind(self: Stepper, *arguments: Any) -> dict[str, torch.Tensor]:
+        measured = take(self, *arguments)
+        if self.state.step > 7 and not self.state.rewound:
+            measured["score_spread"] = torch.zeros(())
+        return measured
+
+    monkeypatch.setattr(Stepper, "take", blind)
+    _, result = trained(small(), recording_run())
+    assert "Diverged at step 16 (the discriminator gave every image the same score" in result.notes[-1]
+    assert "went back to step 5 " in result.notes[-1]
+
+
 def test_a_huge_learning_rate_is_noticed(
     small: Callable[..., Params], trained: Callable[..., Any], recording_run: Callable[..., Any]
 ) -> None:

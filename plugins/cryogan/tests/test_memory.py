@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -53,6 +54,24 @@ def test_a_training_that_does_not_fit_is_declined_with_what_does(
     monkeypatch.setattr(memory, "free_memory", lambda _: 1000)
     with pytest.raises(Declined, match="a smaller box"):
         find_place(observed, params, False, CPU)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_refusal_names_more_than_there_is(
+    device: str, observed: Observed, small: Callable[..., Params], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Images that are to wait on the host, which has too little for them."""
+    params, where = small(images="host"), torch.device(device)
+    need = estimate(observed, params, False, where)
+    left = {"cpu": need.images // 2, "cuda": 10 * need.on(where, True)}
+    if device == "cpu":
+        left["cpu"] += int(memory.RESERVE * need.on(where, False))
+    monkeypatch.setattr(memory, "free_memory", lambda device: left[device.type])
+    monkeypatch.setattr(memory, "GIB", 1)
+    with pytest.raises(Declined, match="what fits: -p images=store") as error:
+        find_place(observed, params, False, where)
+    wanted, found = (float(number) for number in re.findall(r"([\d.]+) GiB", str(error.value)))
+    assert wanted > found
 
 
 def test_what_a_control_group_leaves(tmp_path: Path) -> None:

@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from cryobench_cryogan.launch import train_in_team
 from cryobench_cryogan.method import Params
-from cryobench_cryogan.train import STEPS_AT_ONCE
+from cryobench_cryogan.parallel import Team, join
+from cryobench_cryogan.train import STEPS_AT_ONCE, Trainer
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
@@ -74,6 +76,31 @@ def test_torchrun_starts_the_same(
     assert last == (2 * STEPS_AT_ONCE, pytest.approx(alone[0][2 * STEPS_AT_ONCE], rel=1e-3))
     expected = alone[1]
     assert np.abs(halves[1]["volume"].values - expected).max() < 0.01 * np.abs(expected).max()
+
+
+def test_learning_rates_go_by_the_leaders_clock(
+    observed: Observed, recording_run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each member's own would let their volumes drift apart."""
+    monkeypatch.setattr(Team, "agree", lambda *_: [10.0, 30.0])  # seconds left, and spent
+    take, spent = Trainer.take_step, []
+
+    def note(self: Trainer, share: float, measure: bool) -> dict[str, float]:
+        spent.append(share)
+        return take(self, share, measure)
+
+    monkeypatch.setattr(Trainer, "take_step", note)
+    Trainer(observed, Params(**PARAMS), recording_run()).train()
+    assert set(spent) == {0.75}
+
+
+def test_a_gpu_without_a_number_is_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[int] = []
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda *_, **__: None)
+    for name in ("cuda", "cuda:2"):
+        join("tcp://127.0.0.1:1", 0, 2, torch.device(name))
+    assert chosen == [0, 2]
 
 
 def test_a_batch_that_cannot_be_shared_is_refused() -> None:

@@ -28,6 +28,11 @@ class Watch:
     def __init__(self, loss: str) -> None:
         self._loss, self._collapsed_since = loss, math.inf
 
+    @property
+    def suspects(self) -> bool:
+        """Whether a collapse may have begun, which makes a state none to go back to."""
+        return self._collapsed_since < math.inf
+
     def find(self, step: int, measured: Mapping[str, float]) -> str | None:
         """What has diverged at ``step``, in words; None where all is well."""
         for name, value in measured.items():
@@ -72,9 +77,9 @@ class GoodStates:
                 "-p learning_rate_volume, or a larger -p penalty"
             )
         kept = self._kept.pop() if len(self._kept) > 1 else self._kept[0]
-        times, notes, left = state.rewound + 1, state.notes, state.step
+        times, notes, left, seconds = state.rewound + 1, state.notes, state.step, state.seconds
         state.load(kept)
         self._since = state.step
-        state.rewound = times
+        state.rewound, state.seconds = times, seconds
         rates = f"learning rates at 1/{2**times}"
         state.notes = [*notes, f"Diverged at step {left} ({why}); went back to step {state.step} with {rates}."]

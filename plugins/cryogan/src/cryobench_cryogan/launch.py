@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import socket
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from multiprocessing.connection import wait
 from typing import Any, final
 
 import torch
@@ -58,7 +62,8 @@ def train_in_team(observed: Observed, params: Params, run: Run) -> Reconstructio
     first = run.device.index or 0
     if run.device.type == "cuda" and first + params.processes > found:
         raise Declined(
-            f"expected {params.processes} CUDA devices from {run.device} on, found {found}; lower -p processes"
+            f"expected {params.processes} CUDA devices from {run.device} on, found {found - first}; lower -p processes, or run "
+            "the halves in turn (--workers 1)"
         )
     with _followers(params.processes, run.device):
         return _lead(observed, params, run)
@@ -112,8 +117,17 @@ def _followers(count: int, device: torch.device) -> Iterator[None]:
 
 
 def _follow(rank: int, count: int, address: str, device: torch.device, threads: int) -> None:
+    threading.Thread(target=_leave_with_leader, daemon=True).start()
     torch.set_num_threads(threads)
     own = torch.device("cuda", (device.index or 0) + rank) if device.type == "cuda" else device
     join(address, rank, count, own)
     serve(own)
     dist.destroy_process_group()
+
+
+def _leave_with_leader() -> None:
+    """End this process when the leader is killed, for whom NCCL would have it wait for minutes with a GPU in its hands."""
+    leader = multiprocessing.parent_process()
+    if leader is not None:
+        wait([leader.sentinel])
+        os._exit(1)

@@ -10,7 +10,7 @@ width (4 bytes, or 2 in bfloat16), ``b`` this process's share of the batch:
 - discriminator, at another time than that: ``2 b A (1.5 w + 2)``, or ``2.4 b A (1.5 w + 2)`` when the penalty is differentiated;
   of every four numbers, pooling keeps one and its 8-byte index;
 - slices on a GPU: ``112 n^2 b``;
-- two good states to go back to, ``24 P + 32 n^3``, in the host's memory.
+- two good states to go back to, ``24 P + 40 n^3``, in the host's memory.
 
 Python and its libraries come on top. Held against measurement in EXPERIMENTS.md.
 """
@@ -69,7 +69,7 @@ def estimate(observed: Observed, params: Params, bfloat16: bool, device: torch.d
         weights=16 * weights,
         volume=56 * n**3,
         working=int(max(physics, passes * batch * activations * per_number)) + slices,
-        good_states=24 * weights + 32 * n**3,
+        good_states=24 * weights + 40 * n**3,
     )
 
 
@@ -85,11 +85,11 @@ def find_place(observed: Observed, params: Params, bfloat16: bool, device: torch
     def need(tried: Params, place: str) -> float:
         return RESERVE * members * estimate(observed, tried, bfloat16, device).on(device, place == "device")
 
-    places = ("device", "host", "store") if params.images == "auto" else (params.images,)
+    places = ["device", "host", "store"] if params.images == "auto" else [params.images]
+    if device.type == "cpu":  # where the host's memory is the device's
+        places = list(dict.fromkeys("device" if place == "host" else place for place in places))
     images = params.processes * estimate(observed, params, bfloat16, device).images
     for place in places:
-        if device.type == "cpu" and place == "host":
-            place = "device"  # which is the same memory
         if need(params, place) <= free and (place != "host" or images <= free_host):
             return place
     fitting = [tried for tried in _smaller(params) if need(tried, "store") <= free]
@@ -99,10 +99,12 @@ def find_place(observed: Observed, params: Params, bfloat16: bool, device: torch
             name for name in ("images", "batch", "channels") if getattr(fitting[0], name) != getattr(params, name)
         ]
         advice = " ".join(f"-p {name}={getattr(fitting[0], name)}" for name in differs)
-    where = "of memory" if device.type == "cpu" else f"on {device}"
+    needed, found, where = need(params, places[-1]), free, "of memory" if device.type == "cpu" else f"on {device}"
+    if needed <= free:  # the device has room, and the host has none for the images
+        needed, found, where = images, free_host, "of the host's memory"
     raise Declined(
-        f"expected {need(params, places[-1]) / GIB:.2f} GiB {where} for {len(observed)} images of {observed.box} px, batch "
-        f"{params.batch} and {params.channels} channels, found {free / GIB:.2f} GiB free; what fits: {advice}"
+        f"expected {needed / GIB:.2f} GiB {where} for {len(observed)} images of {observed.box} px, batch {params.batch} and "
+        f"{params.channels} channels, found {found / GIB:.2f} GiB free; what fits: {advice}"
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import final
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,7 +32,7 @@ class Noise:
         patches = observed.noise_patches
         self.partners = find_partners(observed, device) if kind == "paired" else None
         self.kind = "patches" if kind == "paired" and self.partners is None else kind
-        """As asked for, but for ``"paired"`` where nothing says which micrograph the patches are from."""
+        """As asked for, but for ``"paired"`` where no patch is from the micrograph of a particle."""
         if self.partners is not None:
             patches = patches[self.partners.patches]
         if self.kind != "spectrum":
@@ -91,11 +90,8 @@ class Partners:
 
 
 def find_partners(observed: Observed, device: torch.device) -> Partners | None:
-    """Pairs of noise patches and particles by micrograph; None where the half-set does not say or none are shared."""
-    tables = [getattr(observed, name, None) for name in ("micrographs", "patch_micrographs")]
-    if any(table is None for table in tables):
-        return None
-    particles, patches = (torch.as_tensor(np.asarray(table)).long() for table in tables)
+    """Pairs of noise patches and particles by micrograph; None where no patch is from the micrograph of a particle."""
+    particles, patches = (torch.as_tensor(table).long() for table in (observed.micrographs, observed.patch_micrographs))
     patches = torch.where(patches < 0, -1 - particles.abs().max(), patches)  # generated noise is of no micrograph
     found = Partners(particles, patches, device)
     return found if len(found.patches) else None

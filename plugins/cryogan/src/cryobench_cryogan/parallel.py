@@ -61,5 +61,5 @@ def join(address: str | None, rank: int, count: int, device: torch.device) -> No
     """Make this process a member of a group of ``count``; without an address, as the environment says (torchrun)."""
     backend = "nccl" if device.type == "cuda" else "gloo"
     if device.type == "cuda":
-        torch.cuda.set_device(device)
+        torch.cuda.set_device(device.index or 0)
     dist.init_process_group(backend, init_method=address or "env://", rank=rank, world_size=count)

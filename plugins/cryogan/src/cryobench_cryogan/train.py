@@ -98,17 +98,19 @@ class Trainer:
         self.first = state.step, before
         try:
             while state.step < total:
-                (remaining,) = self.team.agree([run.remaining()], run.device)
+                # the leader's clock alone: learning rates that differed would let the members' volumes drift apart
+                remaining, seconds = self.team.agree([run.remaining(), state.seconds], run.device)
                 if remaining <= 0:
                     break
                 # the share of the budget that is spent, which is the share of the steps that it allows at the pace so far
-                spent = 0.0 if math.isinf(remaining) else state.seconds / (state.seconds + remaining)
+                spent = 0.0 if math.isinf(remaining) else seconds / (seconds + remaining)
                 measured = self._take_some(spent, marks, total)
                 state.seconds = before + time.monotonic() - began
                 if (why := watch.find(state.step, measured)) is not None:
                     good.rewind(state, why, self.params.rewinds)
                     continue
-                good.keep(state)
+                if not watch.suspects:
+                    good.keep(state)
                 self._report(measured, remaining, total)
                 if state.step in marks:
                     run.snapshot(self.volume(), self.images_seen())
@@ -127,7 +129,7 @@ class Trainer:
         remarks = [f"Convolved in {'bfloat16' if self.bfloat16 else 'float32'}."]
         if self.params.noise != self.state.simulator.noise.kind:
             remarks.append(
-                "Noise patches were not paired with CTFs: nothing says which micrographs the patches are from."
+                "Noise patches were not paired with CTFs: none is known to be from the micrograph of a particle."
             )
         return remarks
 
