@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from cryobench.errors import InputError
 from cryobench.evaluate.bare import evaluate_map
@@ -44,7 +44,7 @@ class Method:
     params: Mapping[str, Any]
     device: str | None = None
     budget: float = math.inf
-    overwrite: bool = False
+    overwrite: bool | Literal["other"] = False
     workers: int | None = None
 
 

@@ -193,6 +193,8 @@ def _is_finished(path: Path, identity: Mapping[str, Any], overwrite: bool | Lite
     if not path.exists():
         shutil.rmtree(_checkpoints(path), ignore_errors=True)  # of a result that was since removed
         return False
+    if not path.is_dir():
+        raise StoreError(f"expected a store at {path}, or nothing, found a file; move it away")
     attrs = dict(zarr.open_group(path, mode="r").attrs) if (path / "zarr.json").is_file() else {}
     is_this = all(attrs.get(name) == value for name, value in identity.items())
     if is_this and not (overwrite is True and attrs.get("complete")):

@@ -63,7 +63,8 @@ def _run_cell(directory: Path, clock: Clock) -> None:
         if store.is_dir():
             link.symlink_to(os.path.relpath(store.parent.resolve() / name, directory.resolve()))
     budget = math.inf if cell.budget is None else cell.budget
-    method = Method(cell.method, cell.params, cell.device, budget, workers=job["workers"])
+    # the directory is the cell's own: what lies there of another identity was left by another version
+    method = Method(cell.method, cell.params, cell.device, budget, overwrite="other", workers=job["workers"])
     solve(directory, method, seed=cell.seed, listener=clock)
     # a truth of real data lies on a grid of its own; the table says that it was resampled
     judge(directory, truth=cell.truth, options=Options(resample=True), listener=clock)

@@ -144,7 +144,7 @@ def test_it_goes_on_from_its_finished_half(story: Story) -> None:
 def test_a_failed_cell_keeps_its_reason_and_does_not_stop_the_other(story: Story) -> None:
     failed = title_of(story.cells[0])
     assert story.states[0].state == "failed"
-    assert "predicted.zarr holds a result" in str(story.states[0].reason)
+    assert "found a file; move it away" in str(story.states[0].reason)
     assert (failed, "failed") in story.second.told
     assert (title_of(story.cells[1]), "finished") in story.second.told
 
