@@ -34,6 +34,12 @@ def _duration(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
+def say_stopped() -> None:
+    """What whoever interrupts a command wants to know."""
+    message = "stopped; what was written is kept, and the same command goes on from it"
+    Console(stderr=True).print(message, highlight=False)
+
+
 @final
 class Listener:
     """Listens to the pipeline and shows stage, step, time left and current scalars; use as a context manager."""
@@ -65,8 +71,7 @@ class Listener:
         if self._console.is_terminal:
             self._live.stop()
         if kind is KeyboardInterrupt:
-            message = "stopped; what was written is kept, and the same command goes on from it"
-            Console(stderr=True).print(message, highlight=False)
+            say_stopped()
 
     def __call__(self, stage: str, step: int, total: int, scalars: Mapping[str, float]) -> None:
         """Show that ``stage`` is at ``step`` of ``total``."""

@@ -12,6 +12,8 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
+from cryobench.console import say_stopped
+
 if TYPE_CHECKING:
     from cryobench.suite.states import State
 
@@ -51,8 +53,7 @@ class Board:
         if self._console.is_terminal:
             self._live.stop()
         if kind is KeyboardInterrupt:
-            message = "stopped; what was written is kept, and the same command goes on from it"
-            Console(stderr=True).print(message, highlight=False)
+            say_stopped()
 
     def ended(self, title: str, state: State, directory: Path) -> None:
         """Say how a cell ended."""

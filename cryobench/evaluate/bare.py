@@ -8,10 +8,10 @@ from typing import Any
 import torch
 
 from cryobench.errors import InputError
-from cryobench.evaluate.describe import describe_file, digest_volume, rounded
+from cryobench.evaluate.describe import describe_file, rounded
 from cryobench.evaluate.measure import measure
 from cryobench.evaluate.options import Options
-from cryobench.evaluate.run import SCHEMA_VERSION, Evaluation, maps_of
+from cryobench.evaluate.run import SCHEMA_VERSION, Evaluation, describe_inputs, maps_of
 from cryobench.evaluate.stores import read_map_at
 from cryobench.evaluate.superpose import superpose
 from cryobench.evaluate.truth import read_truth
@@ -84,14 +84,7 @@ def evaluate_map(
         "oracle_poses": False,
         **dict.fromkeys(UNKNOWN),
         "files": {what: describe_file(path) for what, path in files.items()},
-        "options": {**options.describe(), "truth": None if given is None else given.source},
-        "digests": {
-            "observed": None,
-            **dict.fromkeys(("half1", "half2")),
-            **({} if half_maps is None else {f"half{i}": digest_volume(half) for i, half in enumerate(half_maps, 1)}),
-            "truth": None if true_volume is None else digest_volume(true_volume),
-            "truth_store": None if given is None else given.source.get("digest"),
-        },
+        **describe_inputs(options, given, half_maps, true_volume),
         **rounded({**measured, "yardsticks": yardsticks}),
         "warnings": [*(() if given is None else given.notes), *find_warnings(measured, superposed)],
     }

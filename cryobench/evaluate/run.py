@@ -29,7 +29,7 @@ from cryobench.evaluate.stores import (
     read_volume,
 )
 from cryobench.evaluate.superpose import Superposed, superpose
-from cryobench.evaluate.truth import read_truth
+from cryobench.evaluate.truth import GivenTruth, read_truth
 from cryobench.evaluate.warn import find_warnings
 from cryobench.evaluate.yardsticks import measure_yardsticks
 from cryobench.interop.atomic import written_whole
@@ -39,7 +39,7 @@ from cryobench.types import Volume
 
 SCHEMA_VERSION: Final = 1
 COSTS: Final = ("wall_seconds", "cpu_seconds", "gpu_seconds", "peak_memory_bytes", "steps")
-MAPS: Final = ("half1", "half2", "mean", "truth")
+MAPS: Final = frozenset({"half1", "half2", "mean", "truth"})
 SNRS: Final = {"native": "snr_db", "working": "working_snr_db"}
 
 
@@ -105,11 +105,11 @@ def write_result(evaluation: Evaluation, directory: Path) -> None:
     ``fsc.csv`` and, as the XML that EMDB and ChimeraX read, a file each in the folder ``fsc``.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    if (directory / "result.json").exists():
-        for name in MAPS:  # an earlier evaluation may have had a truth or halves that this one has not
-            (directory / f"{name}.mrc").unlink(missing_ok=True)
     for name, volume in evaluation.maps.items():
         write_map(directory / f"{name}.mrc", volume, evaluation.voxel_size)
+    if (directory / "result.json").exists():
+        for name in MAPS - evaluation.maps.keys():  # of an earlier evaluation, which had a truth or halves
+            (directory / f"{name}.mrc").unlink(missing_ok=True)
     write_fsc_curves(evaluation.result, directory)
     text = json.dumps(evaluation.result, indent=1, sort_keys=True, allow_nan=False)
     with written_whole(directory / "result.json") as partial:
@@ -171,22 +171,52 @@ def evaluate_stores(
         "schema": SCHEMA_VERSION,
         **_describe_run(attrs, halves, observed_set, truth_set),
         **({} if given is None else {"specimen": given.specimen}),
-        "options": {**options.describe(), "truth": None if given is None else given.source},
-        "digests": {
-            "observed": attrs["observed_digest"],
-            "half1": digest_volume(first),
-            "half2": digest_volume(second),
-            "truth": None if truth_volume is None else digest_volume(truth_volume),
-            "truth_store": digest(truth_set)
-            if truth_set is not None
-            else given.source.get("digest")
-            if given
-            else None,
-        },
+        **describe_inputs(
+            options,
+            given,
+            (first, second),
+            truth_volume,
+            observed=attrs["observed_digest"],
+            truth_store=None if truth_set is None else digest(truth_set),
+        ),
         **rounded({**measured, "yardsticks": yardsticks, "poses": poses}),
         "warnings": [*(() if given is None else given.notes), *find_warnings(measured, superposed)],
     }
     return Evaluation(result, maps_of(superposed), voxel_size)
+
+
+def describe_inputs(
+    options: Options,
+    given: GivenTruth | None,
+    halves: tuple[Volume, Volume] | None,
+    truth: Volume | None,
+    *,
+    observed: str | None = None,
+    truth_store: str | None = None,
+) -> dict[str, Any]:
+    """How it was evaluated, and digests of what.
+
+    Args:
+        options: how to compare.
+        given: the truth where it is not the dataset's own.
+        halves: the half-maps.
+        truth: the volume that was compared with.
+        observed: digest of the dataset.
+        truth_store: digest of the dataset's own truth.
+    """
+    if truth_store is None and given is not None:
+        truth_store = given.source.get("digest")
+    one, two = (None, None) if halves is None else map(digest_volume, halves)
+    return {
+        "options": {**options.describe(), "truth": None if given is None else given.source},
+        "digests": {
+            "observed": observed,
+            "half1": one,
+            "half2": two,
+            "truth": None if truth is None else digest_volume(truth),
+            "truth_store": truth_store,
+        },
+    }
 
 
 def maps_of(superposed: Superposed) -> dict[str, Volume]:

@@ -57,15 +57,25 @@ def load_scenario(name: str) -> Scenario:
         UnknownName: if there is neither.
         InputError: if the file is no valid scenario.
     """
-    known = scenario_files()
-    path = known.get(name, Path(name))
-    if not path.is_file():
-        if name.endswith(".toml"):
-            raise InputError(f"expected a scenario file at {name}, found none; see `cryobench scenario list`")
-        raise UnknownName("scenario", name, known)
+    path = find_file("scenario", name, scenario_files())
     table = read_toml(path)
     _find_beside(table, path.parent)
     return parse_scenario({"name": path.stem, **table}, str(path))
+
+
+def find_file(kind: str, name: str, shipped: Mapping[str, Path]) -> Path:
+    """A shipped scenario, suite or the like by name, or a TOML file by path.
+
+    Raises:
+        UnknownName: if there is neither.
+        InputError: if there is no such file.
+    """
+    path = shipped.get(name, Path(name))
+    if not path.is_file():
+        if name.endswith(".toml"):
+            raise InputError(f"expected a {kind} file at {name}, found none; see `cryobench {kind} list`")
+        raise UnknownName(kind, name, shipped)
+    return path
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -66,9 +66,8 @@ def run_suite(
 
     A cell's address is a hash of all that decides it: the whole scenario with the content of its files (or the imported data and
     the truth given for them), seed, method, its version and validated parameters, budget, requested device, and the versions of
-    cryobench and torch. What is
-    finished under its address is never touched again. Failed cells keep their reason and are left alone; those that declined are
-    looked at again. A run that was killed is completed by the same call.
+    cryobench and torch. What is finished under its address is never touched again. Failed cells keep their reason and are left
+    alone; those that declined are looked at again. A run that was killed is completed by the same call.
 
     Args:
         request: what is asked for.
@@ -132,12 +131,12 @@ def _compute(
             running[_submit_cell(client, cell, directory, workers, datasets[str(cell.dataset)], resource)] = cell
         total = len(running)
         while running:
-            for future in [future for future in running if future.done()]:  # type: ignore[no-untyped-call]
+            ended = [future for future in running if future.done()]  # type: ignore[no-untyped-call]
+            for future in ended:
                 cell = running.pop(future)
                 watcher.ended(title_of(cell), _outcome(future, cell, directory), cell_directory(directory, cell))
-                with suppress(
-                    Exception
-                ):  # no drawing stops a computation; the last one, at the end, says what is wrong
+            if ended and running:  # after the last one they are written at the end of the run
+                with suppress(Exception):  # no drawing stops a computation; the one at the end says what is wrong
                     write_tables(directory)
             watcher.running(_now(keys, list(running.values()), directory), total - len(running), total)
             if running:

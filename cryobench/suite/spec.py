@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from cryobench.errors import InputError, UnknownName
-from cryobench.scenario.files import read_toml
+from cryobench.scenario.files import find_file, read_toml
 from cryobench.scenario.model import Model, Positive
 from cryobench.scenario.spec import explain, explain_unknown
 from cryobench.specimens.catalogue import datasets_root
@@ -160,12 +160,7 @@ def load_suite(name: str) -> Suite:
         UnknownName: if there is neither.
         InputError: if the file is no valid suite; says which file, which key, what was expected and what came.
     """
-    known = suite_files()
-    path = known.get(name, Path(name))
-    if not path.is_file():
-        if name.endswith(".toml"):
-            raise InputError(f"expected a suite file at {path}, found none; see `cryobench suite list`")
-        raise UnknownName("suite", name, known)
+    path = find_file("suite", name, suite_files())
     table = read_toml(path)
     for row in table.get("rows", []) if isinstance(table.get("rows"), list) else []:
         scenario = row.get("scenario") if isinstance(row, dict) else None
