@@ -247,7 +247,7 @@ def check_cryogan(settings: Settings) -> Rows:
     for preset in ("fast", "paper"):
         params: dict[str, Any] = {"preset": preset}
         if settings.tiny:
-            params |= {"batch": 2, "channels": 2}
+            params |= {"batch": 2, "templates": 2, "channels": 2}
         expected = formula(directory, params, settings.device)
         began = time.perf_counter()
         reconstruct(directory, "cryogan", params, device=str(settings.device), budget=budget, overwrite=True, workers=1)
@@ -255,7 +255,7 @@ def check_cryogan(settings: Settings) -> Rows:
         for half in (1, 2):
             group = zarr.open_group(directory / "predicted.zarr" / f"half{half}", mode="r")
             clock, seen = (np.asarray(group[f"history_{name}"][:]) for name in ("seconds", "images_seen"))
-            # from the first third on: compiling and warming up are over
+            # from the first third on: smaller boxes, compiling and warming up are over
             start = int(np.searchsorted(clock, clock[-1] / 3))
             spent = clock[-1] - clock[start]
             rate = (seen[-1] - seen[start]) / spent if spent > 0 else seen[-1] / clock[-1]

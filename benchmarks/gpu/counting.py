@@ -25,6 +25,8 @@ class Device:
     half_precision: float = 990e12
     single_precision: float = 495e12
     """Of convolutions, which PyTorch computes in TF32 unless told otherwise."""
+    matrix_products: float = 67e12
+    """In single precision, which PyTorch computes without TF32 unless told otherwise."""
     launch: float = 6e-6
     """Seconds that the host needs for one operation of eager PyTorch, gradients included."""
     reached: float = 0.6
@@ -51,9 +53,8 @@ class Cost:
     def __mul__(self, times: float) -> Cost:
         return Cost(times * self.launches, times * self.traffic, times * self.arithmetic, self.memory)
 
-    def seconds(self, device: Device, *, half_precision: bool = False) -> float:
-        """At least, on that device: what the slowest of memory, arithmetic and launching takes."""
-        peak = device.half_precision if half_precision else device.single_precision
+    def seconds(self, device: Device, *, peak: float = Device.single_precision) -> float:
+        """At least, on that device: what the slowest of memory, arithmetic (of that peak rate) and launching takes."""
         busy = max(self.traffic / device.bandwidth, self.arithmetic / peak) / device.reached
         return max(busy, self.launches * device.launch)
 

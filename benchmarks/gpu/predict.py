@@ -2,7 +2,8 @@
 
     python benchmarks/gpu/predict.py --boxes 64 128 184 256 --batch 64
 
-A time is the least that launches, memory traffic and arithmetic allow (see counting.Device), eager PyTorch, nothing fused.
+A time is the least that launches, memory traffic and arithmetic allow (see counting.Device), eager PyTorch, nothing fused. Steps
+are counted at the box that is named: those of `fast` in smaller boxes before it cost less. Optimisers and noise are left out.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from collections.abc import Sequence
 
 import torch
 from counting import Cost, Device, count
-from cryobench_cryogan.discriminator import build_discriminator
+from cryobench_cryogan.discriminator import ConvolutionalDiscriminator
 from cryobench_cryogan.method import Params
+from cryobench_cryogan.templates import TemplateDiscriminator
 from torch import Tensor, nn
 
 from cryobench.physics.ctf import ContrastTransfer
@@ -32,11 +34,14 @@ class Shapeless(torch.Generator):
         return META
 
 
-def make_operator(box: int, batch: int) -> ImagingOperator:
+def make_ctf(batch: int) -> ContrastTransfer:
     ones = torch.ones(batch, device=META)
-    ctf = ContrastTransfer(ones, ones, ones, ones, ones, ones, ones, ones)
+    return ContrastTransfer(ones, ones, ones, ones, ones, ones, ones, ones)
+
+
+def make_operator(box: int, batch: int) -> ImagingOperator:
     rotations, shifts = torch.eye(3, device=META).expand(batch, 3, 3), torch.zeros(batch, 2, device=META)
-    return ImagingOperator(box, SIDE / box, rotations, shifts, ctf)
+    return ImagingOperator(box, SIDE / box, rotations, shifts, make_ctf(batch))
 
 
 def count_operator(box: int, batch: int) -> tuple[Cost, Cost, Cost]:
@@ -52,35 +57,69 @@ def count_operator(box: int, batch: int) -> tuple[Cost, Cost, Cost]:
     )
 
 
-def count_critic(box: int, params: Params, images: int, *, penalised: bool) -> Cost:
-    """Of one backward pass of the discriminator over ``images``, with the images' gradient; or of its gradient penalty."""
-    network = build_discriminator(box, params.channels, params.hidden, Shapeless())
+def count_critic(box: int, params: Params, images: int) -> Cost:
+    """Of one backward pass of the discriminator over ``images``, with the features' gradient."""
+    if params.discriminator == "templates":
+        templates = make_templates(box, params)
+        points = templates.embed(torch.zeros(images, box, box, device=META)).requires_grad_(True)
+        told = templates.transfer(make_ctf(images))
+        return count(lambda: templates(points, told).sum().backward(), [*templates.parameters(), points, told])
+    score, points = make_convolutions(box, params, images)
+    return count(lambda: score(points).sum().backward(), [*score.parameters(), points])
+
+
+def count_penalty(box: int, params: Params) -> Cost:
+    """Of the gradient penalty, which convolutions alone have."""
+    score, points = make_convolutions(box, params, params.batch)
+
+    def penalise() -> None:
+        (gradient,) = torch.autograd.grad(score(points).sum(), points, create_graph=True)
+        gradient.square().sum().backward()
+
+    return count(penalise, [*score.parameters(), points])
+
+
+def count_embedding(box: int, params: Params) -> Cost:
+    """Of what the discriminator reads of a batch's images, and back; nothing for convolutions, which read the images."""
+    if params.discriminator == "convolutions":
+        return Cost(0, 0, 0)
+    templates, images = make_templates(box, params), torch.zeros(params.batch, box, box, device=META)
+    images.requires_grad_(True)
+    return count(lambda: templates.embed(images).sum().backward(), [images])
+
+
+def make_templates(box: int, params: Params) -> TemplateDiscriminator:
+    power = torch.ones(box // 2 + 1, device=META)
+    size = params.mask_radius, params.templates, params.hidden
+    return TemplateDiscriminator(box, SIDE / box, power, *size, Shapeless())
+
+
+def make_convolutions(box: int, params: Params, images: int) -> tuple[nn.Module, Tensor]:
+    """Layers, and images that they score."""
+    layers = ConvolutionalDiscriminator(box, params.channels, params.hidden, Shapeless()).layers
     dtype = torch.float32 if params.bfloat16 is False else torch.bfloat16
-    network = network.to(dtype=dtype, memory_format=torch.channels_last)
     points = torch.zeros(images, 1, box, box, device=META, dtype=dtype, requires_grad=True)
-    work = penalise if penalised else judge
-    return count(lambda: work(network, points), [*network.parameters(), points])
-
-
-def judge(network: nn.Module, points: Tensor) -> None:
-    network(points).sum().backward()
-
-
-def penalise(network: nn.Module, points: Tensor) -> None:
-    (gradient,) = torch.autograd.grad(network(points).sum(), points, create_graph=True)
-    gradient.square().sum().backward()
+    return layers.to(dtype=dtype, memory_format=torch.channels_last), points
 
 
 def count_step(box: int, params: Params) -> tuple[Cost, Cost, int]:
-    """Of one volume step: physics, discriminator, and how many real images it consumes."""
+    """Of one volume step at that box: physics, discriminator, and how many real images it consumes."""
     transform, image, adjoint = count_operator(box, params.batch)
-    batch, each = params.batch, 1 / params.penalty_interval
-    judging = count_critic(box, params, 2 * batch, penalised=False)
-    penalty = count_critic(box, params, batch, penalised=True)
+    batch, embedding = params.batch, count_embedding(box, params)
+    judging = count_critic(box, params, 2 * batch)
+    if params.penalty:
+        judging = judging + count_penalty(box, params) * (1 / params.penalty_interval)
     if params.together:
-        return transform + image + adjoint, judging + penalty * each, batch
-    critic = (judging + penalty * each) * params.n_discr + count_critic(box, params, batch, penalised=False)
+        return transform + image + adjoint, judging + embedding, batch
+    critic = (judging + embedding) * params.n_discr + count_critic(box, params, batch) + embedding
     return transform + image * (params.n_discr + 1) + adjoint, critic, batch * params.n_discr
+
+
+def find_peak(params: Params, device: Device) -> float:
+    """Operations a second of the device at what a discriminator does most."""
+    if params.discriminator == "templates":
+        return device.matrix_products
+    return device.single_precision if params.bfloat16 is False else device.half_precision
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -114,12 +153,11 @@ def print_steps(boxes: list[int], device: Device) -> None:
         "| preset | box | launches | physics, ms | discriminator, ms | real images/s | of the study's 68 | peak of one part, GB |"
     )
     print("|---" * 8 + "|")
-    for preset in ("fast", "paper"):
+    for preset in ("fast", "convolutions", "paper"):
         params = Params(preset=preset)
         for box in boxes:
             physics, critic, images = count_step(box, params)
-            half = params.bfloat16 is not False
-            parts = physics.seconds(device), critic.seconds(device, half_precision=half)
+            parts = physics.seconds(device), critic.seconds(device, peak=find_peak(params, device))
             rate = images / sum(parts)
             print(
                 f"| {preset} | {box} | {physics.launches + critic.launches:,.0f} | {1e3 * parts[0]:.2f} | {1e3 * parts[1]:.2f} | "

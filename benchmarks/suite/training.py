@@ -26,11 +26,18 @@ class _Run:
         return math.inf
 
 
-class TrainingStep:
-    """Discriminator and volume moved once, by loss, at the default batch."""
+STEPS = {
+    "templates": {},
+    "convolutions": {"preset": "convolutions"},
+    "Wasserstein": {"preset": "convolutions", "loss": "wasserstein"},
+}
 
-    params = ["logistic", "wasserstein"]
-    param_names = ("loss",)
+
+class TrainingStep:
+    """Discriminator and volume moved once, at the default batch and the data's box."""
+
+    params = list(STEPS)
+    param_names = ("kind",)
     timeout = 120
 
     def setup_cache(self) -> str:
@@ -38,11 +45,12 @@ class TrainingStep:
         simulate(adapt_scenario("snr-20", particles=512), Path(directory), jobs=1)
         return directory
 
-    def setup(self, directory: str, loss: str) -> None:
+    def setup(self, directory: str, kind: str) -> None:
         torch.set_num_threads(1)
         observed = Observed(open_store(Path(directory) / "observed.zarr", "observed"), 1)
-        self.trainer = Trainer(observed, Params(loss=loss), _Run())
+        params = Params.model_validate({"coarsest": None, **STEPS[kind]})
+        self.trainer = Trainer(observed, params, _Run())
         self.trainer.take_step()
 
-    def time_step(self, directory: str, loss: str) -> None:
+    def time_step(self, directory: str, kind: str) -> None:
         self.trainer.take_step()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, Final, final
 
@@ -13,8 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cryobench.dataset.priors import detector_from, join_pose_prior
-from cryobench.errors import StoreError
+from cryobench.errors import InputError, StoreError
 from cryobench.physics.ctf import ContrastTransfer
+from cryobench.physics.fourier import fourier_crop_images
 from cryobench.physics.priors import poses_from_normals, shifts_from_uniforms
 from cryobench.physics.rotation import quaternion_to_matrix
 from cryobench.types import Curve, Images, Rotations, Shifts
@@ -85,10 +87,24 @@ class Observed:
     def __repr__(self) -> str:
         return f"<Observed: {len(self)} images of {self.box} px at {self.voxel_size:.4g} Å, {self.symmetry}>"
 
+    def coarsen(self, box: int) -> Observed:
+        """The same half-set in a smaller ``box`` over the same field of view: images and noise are cut in Fourier space.
+
+        Raises:
+            InputError: if the box is larger, or below 4 pixels.
+        """
+        if not 4 <= box <= self.box:
+            raise InputError(f"expected a box of 4 to {self.box} pixels to cut images to, got {box}")
+        coarse, ratio = copy(self), box / self.box
+        coarse.box, coarse.voxel_size = box, self.voxel_size / ratio
+        coarse.noise_patches = fourier_crop_images(self.noise_patches, box)
+        coarse.noise_power = self.noise_power[: box // 2 + 1] * ratio**2
+        return coarse
+
     def read(self, index: slice | NDArray[Any] | list[int]) -> Batch:
         """The particles at ``index`` (0 ... len - 1) as CPU tensors; ascending indices are read fastest."""
         rows = self._index[index]
-        images = torch.as_tensor(_read_rows(self._images, rows))
+        images = fourier_crop_images(torch.as_tensor(_read_rows(self._images, rows)), self.box)
         rotations = shifts = None
         if self._poses is not None:
             rotations = quaternion_to_matrix(self._poses.quaternions[index]).float()

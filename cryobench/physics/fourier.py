@@ -68,6 +68,28 @@ def fourier_crop_volumes(volumes: Volumes, box: int) -> Float[Tensor, "*batch {b
     return torch.fft.fftshift(torch.fft.irfftn(kept, s=(box, box, box), dim=(-3, -2, -1)), dim=(-3, -2, -1))
 
 
+def fourier_pad_volumes(volumes: Volumes, box: int) -> Float[Tensor, "*batch {box} {box} {box}"]:
+    """Volumes resampled to a larger ``box`` over the same field of view: band-limited interpolation.
+
+    :func:`fourier_crop_volumes` undoes it for what lies strictly inside the smaller box's Nyquist sphere, which is all that is
+    kept.
+
+    Raises:
+        InputError: if the box is smaller.
+    """
+    n = volumes.shape[-1]
+    if box < n:
+        raise InputError(f"expected a box of at least {n} voxels to pad to, got {box}")
+    if box == n:
+        return volumes
+    axes = (-3, -2, -1)
+    spectrum = torch.fft.fftshift(torch.fft.fftn(torch.fft.ifftshift(volumes, dim=axes), dim=axes), dim=axes)
+    k = torch.arange(n, device=volumes.device) - origin(n)
+    inside = 4 * (k**2 + k[:, None] ** 2 + k[:, None, None] ** 2) < n**2
+    wide = pad(spectrum * inside, box, 3) * (box / n) ** 3
+    return torch.fft.fftshift(torch.fft.ifftn(torch.fft.ifftshift(wide, dim=axes), dim=axes), dim=axes).real
+
+
 def pad(array: Tensor, box: int, dims: int) -> Tensor:
     """Zero-pad the last ``dims`` axes to ``box``, origin kept on ``n // 2``."""
     widths: list[int] = []

@@ -69,6 +69,9 @@ def test_the_headline_goes_on_where_a_call_ended(script: Script, tmp_path: Path)
 def test_the_prediction_grows_with_the_box(script: Script) -> None:
     status, out = script("predict", "--boxes", 16, 32, "--batch", 4)
     assert status is None
-    peaks = [float(line.split("|")[-2]) for line in out.splitlines() if line.startswith("| fast")]
-    assert len(peaks) == 2
-    assert peaks[0] <= peaks[1]
+    for preset in ("fast", "convolutions", "paper"):
+        rows = [line.split("|") for line in out.splitlines() if line.startswith(f"| {preset} |")]
+        assert [int(row[2]) for row in rows] == [16, 32]
+        peaks, rates = ([float(row[place].replace(",", "")) for row in rows] for place in (-2, 6))
+        assert peaks[0] <= peaks[1]
+        assert min(rates) > 0

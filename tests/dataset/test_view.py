@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,12 @@ import xarray as xr
 from cryobench.dataset.create import create_store
 from cryobench.dataset.store import finish_store, open_store
 from cryobench.dataset.view import Observed, Poses
-from cryobench.errors import StoreError
+from cryobench.errors import InputError, StoreError
 from cryobench.physics.ctf import ContrastTransfer
+from cryobench.physics.fourier import fourier_crop_images
+from cryobench.physics.noise import colour, radial_power
 from cryobench.physics.rotation import quaternion_to_matrix, uniform_quaternions
+from cryobench.testing.tiny import tiny_run
 
 PARTICLES, BOX = 23, 6
 rng = np.random.default_rng(7)
@@ -131,3 +135,52 @@ def test_draws_poses_from_the_assumed_priors(dataset: xr.Dataset) -> None:
     assert shifts.abs().max() <= 3.0
     # triangular on [-w, w]: variance w^2 / 6
     assert shifts.var().item() == pytest.approx(9 / 6, rel=0.05)
+
+
+@pytest.fixture(scope="module")
+def noisy(tmp_path_factory: pytest.TempPathFactory) -> Observed:
+    """A half-set of 96 simulated images of 16 pixels."""
+    directory = tiny_run(tmp_path_factory.mktemp("noisy"))
+    return Observed(open_store(directory / "observed.zarr", "observed"), 1)
+
+
+@pytest.mark.parametrize("box", [8, 9, 16])
+def test_a_coarser_view_reads_cut_images(noisy: Observed, box: int) -> None:
+    coarse = noisy.coarsen(box)
+    for index in (slice(3, 9), [5, 1, 1]):
+        whole, cut = noisy.read(index), coarse.read(index)
+        torch.testing.assert_close(cut.images, fourier_crop_images(whole.images, box))
+        assert cut.images.shape[1:] == (box, box)
+        assert torch.equal(cut.ctf.defocus_u, whole.ctf.defocus_u)
+    assert coarse.box == box
+    assert coarse.voxel_size * box == pytest.approx(noisy.voxel_size * noisy.box)
+    assert coarse.noise_patches.shape == (len(noisy.noise_patches), box, box)
+    assert (len(coarse), coarse.symmetry, coarse.assumed_shift) == (len(noisy), noisy.symmetry, noisy.assumed_shift)
+    # in two steps as in one
+    torch.testing.assert_close(coarse.coarsen(8).read(slice(2)).images, noisy.coarsen(8).read(slice(2)).images)
+
+
+@pytest.mark.parametrize("box", [8, 9])
+def test_a_coarser_view_s_noise_has_the_power_that_it_says(noisy: Observed, box: int) -> None:
+    """In whole shells: of the last one of an even box the cut keeps only what is inside the Nyquist frequency."""
+    noisy = copy(noisy)
+    white = torch.randn(600, 16, 16, generator=torch.Generator().manual_seed(2))
+    noisy.noise_power = torch.linspace(4, 1, 9)
+    noisy.noise_patches = colour(white, noisy.noise_power)
+    coarse = noisy.coarsen(box)
+    whole = (box + 1) // 2
+    assert coarse.noise_power.shape == (box // 2 + 1,)
+    torch.testing.assert_close(radial_power(coarse.noise_patches)[:whole], coarse.noise_power[:whole], rtol=0.1, atol=0)
+
+
+@pytest.mark.parametrize("box", [3, 17])
+def test_a_coarser_view_is_not_larger(noisy: Observed, box: int) -> None:
+    with pytest.raises(InputError, match=f"expected a box of 4 to 16 pixels to cut images to, got {box}"):
+        noisy.coarsen(box)
+
+
+def test_a_coarser_view_leaves_the_first_as_it_was(noisy: Observed) -> None:
+    before = noisy.box, noisy.voxel_size, noisy.noise_patches.shape, len(noisy.noise_power)
+    noisy.coarsen(8)
+    assert (noisy.box, noisy.voxel_size, noisy.noise_patches.shape, len(noisy.noise_power)) == before
+    assert noisy.read(slice(1)).images.shape == (1, 16, 16)

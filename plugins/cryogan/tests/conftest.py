@@ -27,6 +27,7 @@ class RecordingRun:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     file: bytes | None = None
     told: list[dict[str, float]] = field(default_factory=list)
+    snapshots: list[torch.Size] = field(default_factory=list)
     left: Callable[[], float] = lambda: math.inf
 
     def remaining(self) -> float:
@@ -40,6 +41,7 @@ class RecordingRun:
     def snapshot(self, volume: torch.Tensor, images_seen: int = 0) -> None:
         assert bool(torch.isfinite(volume).all())
         assert images_seen >= 0
+        self.snapshots.append(volume.shape)
 
     def checkpoint(self, state: Mapping[str, Any], step: int) -> None:
         assert state["step"] == step
@@ -73,7 +75,9 @@ def small() -> Callable[..., Params]:
     """Parameters of a training that takes a second."""
 
     def make(**given: Any) -> Params:
-        return Params.model_validate({"steps": 24, "batch": 8, "channels": 2, "bfloat16": False, **given})
+        return Params.model_validate(
+            {"steps": 24, "batch": 8, "templates": 8, "channels": 2, "bfloat16": False, **given}
+        )
 
     return make
 

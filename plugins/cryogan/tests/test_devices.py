@@ -7,7 +7,8 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 import torch
-from cryobench_cryogan.discriminator import build_discriminator
+from cryobench_cryogan.build import build_discriminator
+from cryobench_cryogan.discriminator import Discriminator
 from cryobench_cryogan.method import Params
 from cryobench_cryogan.parallel import Team
 from cryobench_cryogan.simulator import Simulator
@@ -31,13 +32,13 @@ class Shapeless(torch.Generator):
 
 
 class Batches:
-    """Real images without data."""
+    """Features of real images, without data."""
 
-    def __init__(self, batch: int, box: int) -> None:
-        self._shape = batch, 1, box, box
+    def __init__(self, batch: int, box: int, network: Discriminator) -> None:
+        self._features = network.embed(torch.empty(batch, box, box, device=META))
 
-    def batch(self, _number: int) -> Tensor:
-        return torch.empty(self._shape, device=META)
+    def batch(self, _number: int) -> tuple[Tensor, Tensor]:
+        return self._features, torch.empty(len(self._features), device=META, dtype=torch.long)
 
 
 @pytest.fixture(scope="module")
@@ -49,23 +50,25 @@ def observed(tmp_path_factory: pytest.TempPathFactory) -> Observed:
     "chosen",
     [
         {},
-        {"together": False, "n_discr": 2, "loss": "wasserstein", "penalty_interval": 1},
+        {"together": False, "n_discr": 2},
+        {"preset": "convolutions", "together": False, "n_discr": 2, "loss": "wasserstein", "penalty_interval": 1},
+        {"preset": "convolutions"},
         {"preset": "paper", "batch": 4, "noise": "paired"},
     ],
-    ids=["fast", "in turn", "paper"],
+    ids=["fast", "in turn", "Wasserstein in turn", "convolutions", "paper"],
 )
 def test_a_step_stays_on_its_device(
     observed: Observed, chosen: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # there is none for this device
-    params = Params(**{"batch": 4, "channels": 2, **chosen})  # type: ignore[arg-type]
+    params = Params(**{"batch": 4, "templates": 4, "channels": 2, **chosen})  # type: ignore[arg-type]
     if params.noise == "paired":  # half of the patches are from the micrographs of particles
         observed.micrographs = np.arange(len(observed)) % 3
         observed.patch_micrographs = np.arange(len(observed.noise_patches)) % 6
     draw = Shapeless()
     simulator = Simulator(observed, params, 1.0, draw, Team())
     assert (simulator.noise.partners is not None) == (params.noise == "paired")
-    network = build_discriminator(observed.box, params.channels, params.hidden, draw)
+    network = build_discriminator(observed, params, simulator.noise.power, draw, False)
     state = State(
         simulator,
         network,
@@ -74,7 +77,8 @@ def test_a_step_stays_on_its_device(
         draw,
         torch.zeros_like(simulator.values),
     )
-    stepper = Stepper(params, state, Batches(params.batch, observed.box), Team(), False)  # type: ignore[arg-type]
+    batches = Batches(params.batch, observed.box, network)
+    stepper = Stepper(params, state, batches, Team())  # type: ignore[arg-type]
     for _ in range(2):
         stepper.take(0.0, False)
     assert simulator.values.grad is not None
@@ -84,9 +88,9 @@ def test_a_step_stays_on_its_device(
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_after_a_resume_adam_still_counts_on_the_processor(observed: Observed) -> None:
-    params, draw = Params(batch=4, channels=2), torch.Generator("cuda").manual_seed(0)
+    params, draw = Params(batch=4, templates=4), torch.Generator("cuda").manual_seed(0)
     simulator = Simulator(observed, params, 1.0, draw, Team())
-    network = build_discriminator(observed.box, params.channels, params.hidden, draw)
+    network = build_discriminator(observed, params, simulator.noise.power, draw, False)
     optimisers = torch.optim.Adam([simulator.values]), torch.optim.Adam(network.parameters())
     state = State(simulator, network, *optimisers, draw, torch.zeros_like(simulator.values))
     simulator.transform().values.sum().backward()

@@ -31,7 +31,7 @@ def spoil(monkeypatch: pytest.MonkeyPatch, at: int, times: int, damage: Callable
 
 
 def set_nan(stepper: Stepper) -> None:
-    stepper.state.network[0].weight[0] = torch.nan
+    next(stepper.state.network.parameters())[0] = torch.nan
 
 
 def explode(stepper: Stepper) -> None:
@@ -50,14 +50,17 @@ def test_training_goes_back_and_says_so(
     monkeypatch.setattr(divergence, "KEPT_EVERY", 5)
     spoil(monkeypatch, at=12, times=1, damage=damage)
     run = recording_run()
-    trainer, result = trained(small(final_rate=1.0), run)
+    params = small(final_rate=1.0)
+    trainer, result = trained(params, run)
     assert why in result.notes[-1]
     assert "Diverged at step 13" in result.notes[-1]
     assert "went back to step 10 with learning rates at 1/2" in result.notes[-1]
     assert torch.isfinite(result.volume).all()
     assert run.told[-1]["rewinds"] == 1
     assert [told["step"] for told in run.told] == [*range(1, 13), *range(11, 25)]
-    assert trainer.state.network_optimiser.param_groups[0]["lr"] == pytest.approx(3e-3 / 2)
+    assert trainer.state.network_optimiser.param_groups[0]["lr"] == pytest.approx(
+        params.learning_rate_discriminator / 2
+    )
 
 
 def test_the_second_time_it_goes_further_back_and_then_gives_up(

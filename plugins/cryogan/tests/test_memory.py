@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 from cryobench_cryogan import memory
-from cryobench_cryogan.discriminator import build_discriminator, count_numbers
+from cryobench_cryogan.build import build_discriminator
+from cryobench_cryogan.discriminator import ConvolutionalDiscriminator, count_numbers
 from cryobench_cryogan.memory import estimate, find_place
 from cryobench_cryogan.method import Params
+from cryobench_cryogan.templates import count_template_numbers
 
 from cryobench.dataset.view import Observed
 from cryobench.errors import Declined
@@ -19,14 +21,39 @@ CPU = torch.device("cpu")
 
 @pytest.mark.parametrize(("box", "channels"), [(16, 4), (33, 3), (64, 2)])
 def test_numbers_are_those_of_the_network(box: int, channels: int) -> None:
-    network = build_discriminator(box, channels, 10, torch.Generator().manual_seed(0))
+    network = ConvolutionalDiscriminator(box, channels, 10, torch.Generator().manual_seed(0))
     outputs = []
-    for layer in network:
+    for layer in network.layers:
         if isinstance(layer, torch.nn.Conv2d):
             layer.register_forward_hook(lambda _, __, out: outputs.append(out.numel()))
-    network(torch.zeros(1, 1, box, box))
+    network(torch.zeros(1, 1, box, box), torch.zeros(1, 0))
     weights = sum(p.numel() for p in network.parameters())
     assert count_numbers(box, channels, 10) == (weights, sum(outputs))
+
+
+@pytest.mark.parametrize("templates", [3, 8])
+def test_numbers_are_those_of_the_templates(templates: int, observed: Observed, small: Callable[..., Params]) -> None:
+    params = small(templates=templates)
+    network = build_discriminator(observed, params, observed.noise_power, torch.Generator().manual_seed(0), False)
+    weights = sum(p.numel() for p in network.parameters())
+    kept = network.embed(observed.read(slice(1)).images).numel() + network.transfer(observed.ctf[:1]).numel()
+    found = count_template_numbers(observed.box, params.mask_radius, templates, params.hidden)
+    assert (found[0], found[2]) == (weights, kept)
+
+
+@pytest.mark.parametrize("kind", ["templates", "convolutions"])
+def test_more_takes_more(kind: str, observed: Observed, small: Callable[..., Params]) -> None:
+    """A wider discriminator and a larger batch; noise patches only where they are used."""
+    chosen = {"discriminator": kind, "templates": 64, "channels": 64, "batch": 64}
+    whole = estimate(observed, small(**chosen), False, CPU)
+    width = {"templates": "templates", "convolutions": "channels"}[kind]
+    for name in ("batch", width):
+        less = estimate(observed, small(**chosen | {name: 32}), False, CPU)
+        assert less.working < 0.7 * whole.working
+        assert (less.weights < whole.weights) == (name == width)
+        assert less.images == whole.images
+    with_patches = estimate(observed, small(**chosen, noise="patches"), False, CPU)
+    assert with_patches.images == whole.images + 4 * observed.noise_patches.numel()
 
 
 def test_images_wait_where_they_fit(
@@ -43,17 +70,31 @@ def test_images_wait_where_they_fit(
 def test_a_training_that_does_not_fit_is_declined_with_what_does(
     observed: Observed, small: Callable[..., Params], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    params = small(batch=64, channels=32, processes=2)
-    free = memory.RESERVE * 2 * estimate(observed, small(batch=16, channels=32, processes=2), False, CPU).on(CPU, False)
+    params = small(batch=64, templates=128, processes=2)
+    least = estimate(observed, small(batch=16, templates=128, processes=2), False, CPU)
+    free = memory.RESERVE * 2 * least.on(CPU, False)
     monkeypatch.setattr(memory, "free_memory", lambda _: free)
     with pytest.raises(Declined, match="what fits: -p images=store -p batch=") as error:
         find_place(observed, params, False, CPU)
     words = [word for word in str(error.value).split() if "=" in word]
     advice = dict(word.split("=") for word in words)
-    assert find_place(observed, small(processes=2, channels=32, batch=int(advice["batch"]), images="store"), False, CPU)
+    assert find_place(
+        observed, small(processes=2, templates=128, batch=int(advice["batch"]), images="store"), False, CPU
+    )
     monkeypatch.setattr(memory, "free_memory", lambda _: 1000)
     with pytest.raises(Declined, match="a smaller box"):
         find_place(observed, params, False, CPU)
+
+
+@pytest.mark.parametrize(("kind", "width"), [("templates", "templates"), ("convolutions", "channels")])
+def test_where_no_batch_fits_a_narrower_discriminator_may(
+    kind: str, width: str, observed: Observed, small: Callable[..., Params], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = {"discriminator": kind, "batch": 1, "images": "store"}
+    free = memory.RESERVE * estimate(observed, small(**chosen, **{width: 64}), False, CPU).on(CPU, False)
+    monkeypatch.setattr(memory, "free_memory", lambda _: free)
+    with pytest.raises(Declined, match=rf"batch 1 and 256 {width}, .*what fits: -p {width}=64$"):
+        find_place(observed, small(**chosen, **{width: 256}), False, CPU)
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])

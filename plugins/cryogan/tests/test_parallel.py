@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
@@ -22,8 +22,19 @@ from cryobench.dataset.store import open_predicted
 from cryobench.dataset.view import Observed
 from cryobench.reconstruct.run import method_seed
 
-PARAMS = {"steps": 2 * STEPS_AT_ONCE, "batch": 8, "channels": 2, "bfloat16": False, "snapshots": 1}
+PARAMS = {
+    "steps": 2 * STEPS_AT_ONCE,
+    "batch": 8,
+    "templates": 8,
+    "channels": 2,
+    "bfloat16": False,
+    "snapshots": 1,
+    "coarsest": 8,
+    "coarse_share": 0.5,
+}
+CONVOLUTIONS = {"discriminator": "convolutions", "coarsest": None}
 SEED = 3
+Trained: TypeAlias = tuple[dict[int, float], NDArray[np.float32]]
 
 
 def losses(told: list[Mapping[str, float]]) -> dict[int, float]:
@@ -31,34 +42,31 @@ def losses(told: list[Mapping[str, float]]) -> dict[int, float]:
 
 
 @pytest.fixture
-def alone(observed: Observed, recording_run: Callable[..., Any]) -> tuple[dict[int, float], NDArray[np.float32]]:
-    """Losses of every step and the volume of one process."""
-    run = recording_run(seed=method_seed(SEED, 1))
-    result = train_in_team(observed, Params(**PARAMS), run)
-    return losses(run.told), result.volume.numpy()
+def train(observed: Observed, recording_run: Callable[..., Any]) -> Callable[..., Trained]:
+    """Losses of every step that is told of, and the volume."""
+
+    def train(**given: Any) -> Trained:
+        run = recording_run(seed=method_seed(SEED, 1))
+        result = train_in_team(observed, Params(**PARAMS | given), run)
+        return losses(run.told), result.volume.numpy()
+
+    return train
 
 
-def assert_same(
-    found: dict[int, float], volume: NDArray[np.float32], alone: tuple[dict[int, float], NDArray[np.float32]]
-) -> None:
+def assert_same(shared: Trained, alone: Trained) -> None:
     """To rounding, which training blows up."""
-    expected, expected_volume = alone
+    (found, volume), (expected, expected_volume) = shared, alone
     assert found == {step: pytest.approx(expected[step], rel=1e-3) for step in (STEPS_AT_ONCE, 2 * STEPS_AT_ONCE)}
     assert np.abs(volume - expected_volume).max() < 0.01 * np.abs(expected_volume).max()
 
 
-def test_two_processes_train_as_one_with_the_joint_batch(
-    observed: Observed, recording_run: Callable[..., Any], alone: tuple[dict[int, float], NDArray[np.float32]]
-) -> None:
-    run = recording_run(seed=method_seed(SEED, 1))
-    result = train_in_team(observed, Params(**PARAMS, processes=2), run)
-    assert_same(losses(run.told), result.volume.numpy(), alone)
+@pytest.mark.parametrize("given", [{}, CONVOLUTIONS], ids=["templates, two boxes", "convolutions"])
+def test_two_processes_train_as_one_with_the_joint_batch(given: dict[str, Any], train: Callable[..., Trained]) -> None:
+    assert_same(train(processes=2, **given), train(**given))
 
 
 @pytest.mark.slow
-def test_torchrun_starts_the_same(
-    tiny_directory: Path, tmp_path: Path, alone: tuple[dict[int, float], NDArray[np.float32]]
-) -> None:
+def test_torchrun_starts_the_same(tiny_directory: Path, tmp_path: Path, train: Callable[..., Trained]) -> None:
     shutil.copytree(tiny_directory / "observed.zarr", tmp_path / "observed.zarr")
     words = [f"-p{name}={str(value).lower()}" for name, value in PARAMS.items()]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
@@ -73,8 +81,8 @@ def test_torchrun_starts_the_same(
     assert done.returncode == 0, done.stderr
     _, halves = open_predicted(tmp_path / "predicted.zarr")
     last = halves[1]["history_step"].values[-1], halves[1]["history_discriminator_loss"].values[-1]
-    assert last == (2 * STEPS_AT_ONCE, pytest.approx(alone[0][2 * STEPS_AT_ONCE], rel=1e-3))
-    expected = alone[1]
+    told, expected = train()
+    assert last == (2 * STEPS_AT_ONCE, pytest.approx(told[2 * STEPS_AT_ONCE], rel=1e-3))
     assert np.abs(halves[1]["volume"].values - expected).max() < 0.01 * np.abs(expected).max()
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,13 +18,15 @@ from cryobench.dataset.store import open_store
 from cryobench.dataset.view import Observed
 from cryobench.reconstruct.run import reconstruct
 
+STUDY = [name for name in PRESETS if name.startswith("paper")]
+
 
 @pytest.mark.parametrize("preset", sorted(PRESETS))
 def test_single_parameters_go_over_a_preset_and_the_whole_survives_json(preset: str) -> None:
-    params = Params.model_validate({"preset": preset, "batch": 5, "penalty": 0.25})
-    assert (params.preset, params.batch, params.penalty) == (preset, 5, 0.25)
+    params = Params.model_validate({"preset": preset, "batch": 5, "average": 0.25})
+    assert (params.preset, params.batch, params.average) == (preset, 5, 0.25)
     for name, value in PRESETS[preset].items():
-        if name not in ("batch", "penalty"):
+        if name not in ("batch", "average"):
             assert getattr(params, name) == value
     assert Params.model_validate_json(params.model_dump_json()) == params
 
@@ -45,28 +48,73 @@ def test_unknown_presets_are_refused(preset: object) -> None:
         Params.model_validate({"preset": preset})
 
 
+@pytest.mark.parametrize("given", [{"penalty": 0.1}, {"smoothing": 1.0}, {"loss": "wasserstein"}])
+def test_what_only_convolutions_can_do_is_refused_with_templates(given: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="pass -p preset=convolutions"):
+        Params(**given)
+    assert Params(preset="convolutions", **given).discriminator == "convolutions"
+
+
 def test_the_study_s_lengths_and_rates() -> None:
     """41,000 images in two halves, batch 8, four discriminator steps: the numbers that the paper's settings come to."""
-    paper = Schedule(Params(preset="paper"), 20_500)
+    paper = Schedule(Params(preset="paper"), 20_500, 184)
     assert paper.images_per_step == 32
     assert paper.steps * paper.images_per_step == pytest.approx(40 * 20_500, rel=1e-4)
     assert paper.rate(640, 0.0) == 1.0
     assert paper.rate(641, 0.9) == pytest.approx(0.99)
     assert paper.rate(paper.steps - 1, 0.0) == pytest.approx(0.99**39)
     assert paper.width(100) == 0
-    experimental = Schedule(Params(preset="paper-experimental"), 20_500)
+    experimental = Schedule(Params(preset="paper-experimental"), 20_500, 184)
     assert experimental.steps == pytest.approx(paper.steps * 15 / 40, rel=1e-3)
     assert experimental.rate(1282, 0.0) == pytest.approx(0.92**2)
     assert experimental.width(0) == 2
     assert experimental.width(1281) == pytest.approx(2 * 0.98**2, rel=1e-3)
-    assert Schedule(Params(preset="paper-ribosome"), 20_500).steps == pytest.approx(paper.steps / 2, rel=1e-3)
+    assert Schedule(Params(preset="paper-ribosome"), 20_500, 184).steps == pytest.approx(paper.steps / 2, rel=1e-3)
 
 
 def test_a_budget_brings_learning_rates_down_sooner() -> None:
-    schedule = Schedule(Params(steps=1000, final_rate=0.01), 100)
+    schedule = Schedule(Params(steps=1000, final_rate=0.01), 100, 32)
     assert schedule.rate(500, 0.0) == pytest.approx(0.1)
     assert schedule.rate(10, 0.5) == pytest.approx(0.1)
     assert schedule.rate(1000, 0.0) == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize(
+    ("box", "coarsest", "expected"),
+    [
+        (64, 32, [32, 64]),
+        (184, 32, [46, 92, 184]),
+        (180, 32, [44, 90, 180]),
+        (256, 32, [32, 64, 128, 256]),
+        (65, 32, [32, 65]),
+        (66, 33, [66]),  # 33 would be odd, and 32 is too small
+        (63, 32, [63]),
+        (16, 8, [8, 16]),
+        (184, None, [184]),
+    ],
+)
+def test_boxes_go_from_coarse_to_fine(box: int, coarsest: int | None, expected: list[int]) -> None:
+    assert Schedule(Params(coarsest=coarsest), 100, box).boxes == expected
+
+
+def test_a_box_ends_at_its_share_of_the_next_one_s_end() -> None:
+    schedule = Schedule(Params(coarsest=32, coarse_share=0.25, steps=1000), 100, 184)
+    found = [schedule.box_at(progress) for progress in (0.0, 0.0624, 0.0625, 0.2499, 0.25, 1.0)]
+    assert found == [46, 46, 92, 92, 184, 184]
+    whole = Schedule(Params(coarsest=None), 100, 184)
+    assert [whole.box_at(progress) for progress in (0.0, 1.0)] == [184, 184]
+
+
+def test_progress_is_of_steps_or_of_the_budget() -> None:
+    schedule = Schedule(Params(steps=1000), 100, 32)
+    assert schedule.progress(250, 0.0) == 0.25
+    assert schedule.progress(250, 0.75) == 0.75
+    assert schedule.progress(1100, 0.0) == 1
+
+
+@pytest.mark.parametrize("preset", STUDY)
+def test_the_study_trains_at_one_box(preset: str) -> None:
+    assert Schedule(Params(preset=preset), 20_500, 184).boxes == [184]
 
 
 def test_shuffled_batches_take_every_image_once_a_pass() -> None:
@@ -92,7 +140,7 @@ def first_weights(directory: Path, half: int, seed: int, **given: object) -> tor
 
     Run.seed = seed
     observed = Observed(open_store(directory / "observed.zarr", "observed"), half)
-    trainer = Trainer(observed, Params.model_validate({"channels": 2, **given}), Run())
+    trainer = Trainer(observed, Params.model_validate({"templates": 4, "channels": 2, **given}), Run())
     return torch.cat([p.detach().flatten() for p in trainer.state.network.parameters()])
 
 
@@ -103,7 +151,7 @@ def test_halves_share_a_discriminator_s_first_weights_only_when_told_to(tiny_dir
     assert not torch.equal(*apart)
 
 
-@pytest.mark.parametrize("preset", sorted(set(PRESETS) - {"fast"}))
+@pytest.mark.parametrize("preset", STUDY)
 def test_presets_run_and_are_stored_resolved(preset: str, tiny_directory: Path, tmp_path: Path) -> None:
     shutil.copytree(tiny_directory / "observed.zarr", tmp_path / "observed.zarr")
     given = {"preset": preset, "steps": 2, "channels": 4}

@@ -9,6 +9,8 @@ from cryobench_cryogan import train
 from cryobench_cryogan.method import Params
 
 PAPER_LIKE = {
+    "discriminator": "convolutions",
+    "reflect": False,
     "loss": "wasserstein",
     "together": False,
     "n_discr": 2,
@@ -23,9 +25,34 @@ PAPER_LIKE = {
 }
 
 
-@pytest.mark.parametrize("given", [{}, {"images": "store"}, PAPER_LIKE], ids=["fast", "from the store", "paper-like"])
+TWO_BOXES = {"coarsest": 8, "coarse_share": 0.25}
+"""The smaller one for 6 of 24 steps."""
+
+
+@pytest.mark.parametrize(
+    ("given", "stop_at"),
+    [
+        ({}, 9),
+        ({"images": "store"}, 9),
+        (PAPER_LIKE, 9),
+        (TWO_BOXES, 4),
+        (TWO_BOXES, 7),
+        (TWO_BOXES, 9),
+        ({**TWO_BOXES, "discriminator": "convolutions", "images": "store"}, 4),
+    ],
+    ids=[
+        "fast",
+        "from the store",
+        "paper-like",
+        "in the smaller box",
+        "at its end",
+        "in the larger box",
+        "convolutions in the smaller box",
+    ],
+)
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(
     given: dict[str, Any],
+    stop_at: int,
     small: Callable[..., Params],
     trained: Callable[..., Any],
     recording_run: Callable[..., Any],
@@ -37,15 +64,15 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(
     _, expected = trained(params, whole)
 
     monkeypatch.setattr(train, "CHECKPOINT_SECONDS", 0.0)
-    killed = recording_run(stop_at=9)
+    killed = recording_run(stop_at=stop_at)
     with pytest.raises(KeyboardInterrupt):
         trained(params, killed)
     resumed = recording_run(file=killed.file)
     _, result = trained(params, resumed)
 
-    assert resumed.told[0]["step"] == 9  # from the checkpoint of step 8
+    assert resumed.told[0]["step"] == stop_at  # from the checkpoint of the step before
     names = ("step", "discriminator_loss", "volume_gradient", "signal_scale", "noise_scale")
-    for found, wanted in zip(resumed.told, whole.told[8:], strict=True):
+    for found, wanted in zip(resumed.told, whole.told[stop_at - 1 :], strict=True):
         assert [found[name] for name in names] == [wanted[name] for name in names]
     assert torch.equal(result.volume, expected.volume)
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from cryobench_cryogan.images import Order, RealImages
+from cryobench_cryogan.images import Order, RealImages, measure_scale
 from cryobench_cryogan.method import Params
 from cryobench_cryogan.noise import Noise, Partners
 from cryobench_cryogan.parallel import Team
@@ -97,7 +97,8 @@ def test_whole_pixel_shifts_are_whole(observed: Observed, small: Callable[..., P
         with torch.no_grad():
             simulator.values[8, 8, 8] = 1
             simulator.log_noise.fill_(-50)
-            images = simulator(64)
+            images, rows = simulator(64)
+        assert rows.shape == (64,)
         peaks[whole] = images.amax((-2, -1)) / images.amax()
     assert peaks[True].min() > 0.999
     assert peaks[False].min() < 0.8
@@ -106,15 +107,32 @@ def test_whole_pixel_shifts_are_whole(observed: Observed, small: Callable[..., P
 @pytest.mark.parametrize("place", ["host", "store"])
 @pytest.mark.parametrize("kind", ["disc", "image"])
 def test_images_read_ahead_are_those_on_the_device(observed: Observed, kind: str, place: str) -> None:
-    order = Order(5, len(observed), 16, shuffle=True)
-    held, read = (RealImages(observed, order, kind, where, slice(4, 12), CPU) for where in ("device", place))
-    assert held.scale == read.scale
+    order, scale = Order(5, len(observed), 16, shuffle=True), measure_scale(observed, kind)
+    held, read = (
+        RealImages(observed, order, kind, scale, embed, where, slice(4, 12), CPU) for where in ("device", place)
+    )
     try:
         for number in (0, 1, 2, 9, 3):  # going on, ahead, and back
-            batch = held.batch(number)
-            assert batch.shape == (8, 1, 16, 16)
-            torch.testing.assert_close(read.batch(number), batch, rtol=0, atol=1e-5)
+            batch, particles = held.batch(number)
+            assert batch.shape == (8, 16, 8)
+            assert torch.equal(particles, order(number)[4:12])
+            again, same_particles = read.batch(number)
+            torch.testing.assert_close(again, batch, rtol=0, atol=1e-5)
+            assert torch.equal(same_particles, particles)
+            images = prepare(observed.read(particles.numpy()).images, kind)
+            torch.testing.assert_close(batch, embed(images if kind == "image" else images / scale), rtol=0, atol=1e-5)
     finally:
         read.close()
-    whole = torch.cat([held.batch(number) for number in range(12)])
-    assert float(whole.std()) == pytest.approx(1, rel=0.1)
+
+
+def embed(images: torch.Tensor) -> torch.Tensor:
+    """Features that are not images: half of their columns."""
+    return images[:, :, ::2]
+
+
+@pytest.mark.parametrize("box", [16, 8])
+def test_the_scale_is_that_of_the_prepared_images(observed: Observed, box: int) -> None:
+    coarse = observed.coarsen(box)
+    images = coarse.read(slice(None)).images
+    assert measure_scale(coarse, "disc") == pytest.approx(float(prepare(images, "disc").std()), rel=1e-4)
+    assert measure_scale(coarse, "image") == pytest.approx(float(images.std((-2, -1)).mean()), rel=1e-4)

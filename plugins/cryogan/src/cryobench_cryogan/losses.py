@@ -39,7 +39,7 @@ def penalty(kind: str, scores: Tensor, points: Tensor) -> Tensor:
     paper, eq. 9). ``logistic``: R1, ``mean |grad D|^2``, to be taken at real images (Mescheder et al. 2018).
     """
     (gradient,) = torch.autograd.grad(scores.sum(), points, create_graph=True)
-    squares = gradient.square().sum((1, 2, 3))
+    squares = gradient.square().flatten(1).sum(1)
     if kind == "logistic":
         return squares.mean()
     return ((squares + 1e-12).sqrt() - 1).square().mean()

@@ -1,14 +1,16 @@
 """What training on a half takes of memory, by formula, and whether there is so much.
 
-With ``n`` the box, ``P`` the discriminator's weights, ``A`` what its convolutions put out for one image (numbers), ``w`` their
-width (4 bytes, or 2 in bfloat16), ``b`` this process's share of the batch:
+With ``n`` the data's box (the largest that is trained at), ``P`` the discriminator's weights, ``A`` the numbers that it holds of
+one image, ``w`` their width (4 bytes, or 2 where it convolves in bfloat16), ``F`` the features that it reads of an image, and
+``b`` this process's share of the batch:
 
-- images ``4 n^2`` each, where they are held, and the noise patches;
+- features ``4 F`` of each image, where they are held (the study's discriminator reads the image itself), and the noise patches;
 - weights ``16 P``: themselves, gradients and Adam's two moments;
 - volume ``24 n^3``: values, gradient, moments, mean and mask; its spectrum ``32 n^3``, and ``48 n^3`` more while it is
   transformed (68 on a GPU, where that is not done in place; or ``8 n^3`` for every rotation of the symmetry);
-- discriminator, at another time than that: ``2 b A (1.5 w + 2)``, or ``2.4 b A (1.5 w + 2)`` when the penalty is differentiated;
+- convolutions, at another time than that: ``2 b A (1.5 w + 2)``, or ``2.4 b A (1.5 w + 2)`` when the penalty is differentiated;
   of every four numbers, pooling keeps one and its 8-byte index;
+- or templates: ``8 P + 8 b A``, real and imaginary parts of them side by side, and ``24 P`` at least, with their gradients;
 - slices on a GPU: ``112 n^2 b``;
 - two good states to go back to, ``24 P + 40 n^3``, in the host's memory.
 
@@ -31,6 +33,7 @@ from cryobench.physics.symmetry import symmetry_rotations
 from cryobench.reconstruct.contract import Observed
 from cryobench_cryogan.discriminator import count_numbers
 from cryobench_cryogan.method import Params
+from cryobench_cryogan.templates import count_template_numbers
 
 GIB: Final = 2**30
 RESERVE: Final = 1.25
@@ -57,18 +60,22 @@ class Memory:
 def estimate(observed: Observed, params: Params, bfloat16: bool, device: torch.device) -> Memory:
     """Memory of one process that trains on a half-set."""
     n, batch = observed.box, params.batch // params.processes
-    weights, activations = count_numbers(n, params.channels, params.hidden)
-    per_number = 1.5 * (2 if bfloat16 else 4) + 2
-    passes = 2.4 if params.penalty else 2.0
+    if params.discriminator == "convolutions":
+        weights, outputs = count_numbers(n, params.channels, params.hidden)
+        features = n**2
+        scoring = (2.4 if params.penalty else 2.0) * batch * outputs * (1.5 * (2 if bfloat16 else 4) + 2)
+    else:
+        weights, outputs, features = count_template_numbers(n, params.mask_radius, params.templates, params.hidden)
+        scoring = 4 * max(2 * weights + 2 * batch * outputs, 6 * weights)
     order = len(symmetry_rotations(observed.symmetry)) if params.symmetrise else 1
     physics = max(48 if device.type == "cpu" else 68, 8 * order) * n**3
     slices = 112 * n**2 * batch if device.type == "cuda" else 0
     patches = 0 if params.noise == "spectrum" else len(observed.noise_patches)
     return Memory(
-        images=4 * n**2 * (len(observed) + patches),
+        images=4 * (features * len(observed) + n**2 * patches),
         weights=16 * weights,
         volume=56 * n**3,
-        working=int(max(physics, passes * batch * activations * per_number)) + slices,
+        working=int(max(physics, scoring)) + slices,
         good_states=24 * weights + 40 * n**3,
     )
 
@@ -92,31 +99,36 @@ def find_place(observed: Observed, params: Params, bfloat16: bool, device: torch
     for place in places:
         if need(params, place) <= free and (place != "host" or images <= free_host):
             return place
-    fitting = [tried for tried in _smaller(params) if need(tried, "store") <= free]
+    width = _width(params)
+    fitting = next((tried for tried in _smaller(params) if need(tried, "store") <= free), None)
     advice = "a smaller box (`--box`) or a device with more memory"
-    if fitting:
-        differs = [
-            name for name in ("images", "batch", "channels") if getattr(fitting[0], name) != getattr(params, name)
-        ]
-        advice = " ".join(f"-p {name}={getattr(fitting[0], name)}" for name in differs)
+    if fitting is not None:
+        differs = [name for name in ("images", "batch", width) if getattr(fitting, name) != getattr(params, name)]
+        advice = " ".join(f"-p {name}={getattr(fitting, name)}" for name in differs)
     needed, found, where = need(params, places[-1]), free, "of memory" if device.type == "cpu" else f"on {device}"
     if needed <= free:  # the device has room, and the host has none for the images
         needed, found, where = images, free_host, "of the host's memory"
     raise Declined(
         f"expected {needed / GIB:.2f} GiB {where} for {len(observed)} images of {observed.box} px, batch {params.batch} and "
-        f"{params.channels} channels, found {found / GIB:.2f} GiB free; what fits: {advice}"
+        f"{getattr(params, width)} {width}, found {found / GIB:.2f} GiB free; what fits: {advice}"
     )
 
 
 def _smaller(params: Params) -> Iterator[Params]:
-    """The same training with images in the store, then with ever smaller batches, then with fewer channels, too."""
-    channels = params.channels
-    while channels:
+    """The same training with images in the store, then with ever smaller batches, then with a narrower discriminator, too."""
+    width = _width(params)
+    count = getattr(params, width)
+    while count:
         batch = params.batch
         while batch >= params.processes:
-            yield params.model_copy(update={"images": "store", "batch": batch, "channels": channels})
+            yield params.model_copy(update={"images": "store", "batch": batch, width: count})
             batch = batch // 2 // params.processes * params.processes
-        channels //= 2
+        count //= 2
+
+
+def _width(params: Params) -> str:
+    """The parameter that says how much the discriminator looks for."""
+    return "channels" if params.discriminator == "convolutions" else "templates"
 
 
 def free_memory(device: torch.device) -> int:

@@ -22,6 +22,7 @@ class Params(BaseModel):
     preset: PresetName = Field(
         "fast",
         description="a whole set of parameters, over which single ones still go: 'fast' is ours and the defaults below; "
+        "'convolutions' is ours with the study's kind of discriminator; "
         "'paper', 'paper-experimental' and 'paper-ribosome' are the published study's (table in the README)",
     )
     loss: Literal["logistic", "wasserstein"] = Field(
@@ -50,13 +51,13 @@ class Params(BaseModel):
     )
     learning_rate_volume: float = Field(0.05, gt=0, description="Adam's step for the volume, at the start")
     learning_rate_discriminator: float = Field(
-        3e-3, gt=0, description="Adam's step for the discriminator, at the start"
+        4e-3, gt=0, description="Adam's step for the discriminator, at the start"
     )
     learning_rate_scales: float = Field(
         1e-3, ge=0, description="Adam's step for the logarithms of signal and noise scale"
     )
     final_rate: float = Field(
-        0.05, gt=0, le=1, description="fraction of the learning rates that is left at the last step or the budget's end"
+        0.03, gt=0, le=1, description="fraction of the learning rates that is left at the last step or the budget's end"
     )
     epoch_decay: float | None = Field(
         None,
@@ -68,15 +69,39 @@ class Params(BaseModel):
     beta2: float = Field(0.9, ge=0, lt=1, description="Adam's second moment")
     epsilon: float = Field(1e-8, gt=0, description="Adam's term against division by zero")
     penalty: float = Field(
-        0.1,
+        0.0,
         ge=0,
         description="lambda: weight of mean((|grad| - 1)^2) on interpolates, or of R1's mean(|grad|^2) on real images",
     )
     penalty_interval: int = Field(
         4, ge=1, description="discriminator steps to one penalty (its weight grows alike); the paper's is 1"
     )
+    discriminator: Literal["templates", "convolutions"] = Field(
+        "templates",
+        description="'convolutions': the paper's; 'templates': learned templates, held against an image at all in-plane angles "
+        "with its CTF known",
+    )
+    templates: int = Field(128, ge=1, description="of the discriminator of that name")
+    reflect: bool = Field(
+        True,
+        description="reflect every second real image, where poses are assumed uniform: a reflected projection is that of the "
+        "opposite view",
+    )
+    coarsest: int | None = Field(
+        16,
+        ge=8,
+        description="go from coarse to fine: the box is halved as often as at least so many pixels are left, and doubled on the "
+        "way; by 'none' all training is at the data's box",
+    )
+    coarse_share: float = Field(
+        0.3,
+        gt=0,
+        lt=1,
+        description="all boxes have the same number of steps; this fraction of the way, by learning rates and of a budget, at "
+        "which the next box is left, a smaller one is",
+    )
     channels: int = Field(16, ge=1, description="of the first convolution; every later one doubles them")
-    hidden: int = Field(10, ge=1, description="width of the first fully connected layer")
+    hidden: int = Field(64, ge=1, description="width of the first fully connected layer")
     network_seed: int | None = Field(
         None,
         ge=0,
@@ -140,6 +165,11 @@ class Params(BaseModel):
     def _check_together(self) -> Params:
         if (self.steps is None) == (self.epochs is None):
             raise ValueError(f"expected either steps or epochs, got steps={self.steps} and epochs={self.epochs}")
+        if self.discriminator == "templates" and (self.penalty or self.smoothing or self.loss == "wasserstein"):
+            raise ValueError(
+                "expected discriminator=convolutions with the Wasserstein loss, a penalty or smoothing, got templates, "
+                "which have none of them; pass -p preset=convolutions, or leave these out"
+            )
         if self.batch % self.processes:
             raise ValueError(
                 f"expected a batch that {self.processes} processes can share evenly, got {self.batch}; take a multiple"

@@ -5,8 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, Literal, TypeAlias
 
-PresetName: TypeAlias = Literal["fast", "paper", "paper-experimental", "paper-ribosome"]
+PresetName: TypeAlias = Literal["fast", "convolutions", "paper", "paper-experimental", "paper-ribosome"]
 
+_CONVOLUTIONS: Final[dict[str, Any]] = {
+    "discriminator": "convolutions",
+    "penalty": 0.1,
+    "hidden": 10,
+    "reflect": False,
+    "coarsest": None,
+    "steps": 4000,
+    "learning_rate_discriminator": 3e-3,
+    "final_rate": 0.05,
+}
 _PAPER: Final[dict[str, Any]] = {
     "loss": "wasserstein",
     "steps": None,
@@ -24,8 +34,11 @@ _PAPER: Final[dict[str, Any]] = {
     "epsilon": 1e-8,
     "penalty": 0.001,
     "penalty_interval": 1,
+    "discriminator": "convolutions",
     "channels": 96,
     "hidden": 10,
+    "reflect": False,
+    "coarsest": None,
     "network_seed": 0,
     "mask_radius": 1.0,
     "noise": "paired",
@@ -45,6 +58,7 @@ _EXPERIMENTAL: Final[dict[str, Any]] = {
 
 PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
     "fast": {},
+    "convolutions": _CONVOLUTIONS,
     "paper": _PAPER,
     "paper-experimental": _EXPERIMENTAL,
     "paper-ribosome": {**_EXPERIMENTAL, "epochs": 20.0, "mask_radius": 0.8},

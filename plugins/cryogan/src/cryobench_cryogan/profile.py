@@ -1,4 +1,4 @@
-"""Where the time of a training step goes: `python -m cryobench_cryogan.profile --box 64 -p batch=32`."""
+"""Where the time of a training step goes, at one box: `python -m cryobench_cryogan.profile --box 64 -p batch=32`."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("-p", "--param", action="append", default=[], help="NAME=VALUE")
     given = parser.parse_args(arguments)
     torch.set_num_threads(given.threads)
-    params = Params.model_validate(dict(map(assignment, given.param)))
+    params = Params.model_validate({"coarsest": None, **dict(map(assignment, given.param))})
     with tempfile.TemporaryDirectory() as directory:
         simulate(adapt_scenario("snr-20", particles=PARTICLES, box=given.box), Path(directory), jobs=1)
         observed = Observed(open_store(Path(directory) / "observed.zarr", "observed"), 1)

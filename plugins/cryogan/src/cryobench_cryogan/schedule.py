@@ -1,4 +1,4 @@
-"""How long training lasts, and what changes on the way: learning rates and the width of the smoothing."""
+"""How long training lasts, and what changes on the way: the box, learning rates and the width of the smoothing."""
 
 from __future__ import annotations
 
@@ -17,10 +17,40 @@ class Schedule:
     Attributes:
         params: of the method.
         images: in the half-set; an epoch is one pass of the discriminator over so many.
+        box: of the data.
     """
 
     params: Params
     images: int
+    box: int
+
+    @property
+    def boxes(self) -> list[int]:
+        """Sides of the images that training goes through, coarse to fine; the last is the data's."""
+        found = [self.box]
+        while self.params.coarsest is not None and (half := found[0] // 4 * 2) >= self.params.coarsest:
+            found.insert(0, half)
+        return found
+
+    @property
+    def _ends(self) -> list[float]:
+        """Progress at which each box is left: ``coarse_share`` of that of the next one, and 1 for the last."""
+        count = len(self.boxes)
+        return [self.params.coarse_share ** (count - 1 - place) for place in range(count)]
+
+    def progress(self, step: int, spent: float) -> float:
+        """How much of the training is done, 0 to 1: by its steps or by the budget, whichever is more.
+
+        All boxes have the same number of steps, which cost the less the smaller the box is.
+        """
+        ends = [0.0, *self._ends]
+        place = min(step * len(self.boxes) // self.steps, len(self.boxes) - 1)
+        within = min(step * len(self.boxes) / self.steps - place, 1.0)
+        return min(max(ends[place] + within * (ends[place + 1] - ends[place]), spent), 1.0)
+
+    def box_at(self, progress: float) -> int:
+        """Side of the images when so much is done."""
+        return self.boxes[sum(progress >= end for end in self._ends[:-1])]
 
     @property
     def images_per_step(self) -> int:
@@ -51,7 +81,7 @@ class Schedule:
         """
         if self.params.epoch_decay is not None:
             return (1 - self.params.epoch_decay) ** math.floor(self.epoch(step))
-        return self.params.final_rate ** min(max(step / self.steps, spent), 1)
+        return self.params.final_rate ** self.progress(step, spent)
 
     def width(self, step: int) -> float:
         """Standard deviation of the images' smoothing in pixels."""

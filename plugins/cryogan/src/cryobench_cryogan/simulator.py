@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cryobench.physics.ctf import ContrastTransfer
+from cryobench.physics.fourier import fourier_pad_volumes
 from cryobench.physics.grids import soft_sphere
 from cryobench.physics.imaging import ImagingOperator
 from cryobench.physics.project import VolumeSpectrum, transform_volume
@@ -59,6 +60,15 @@ class Simulator(nn.Module):
         return values * self.mask
 
     @torch.no_grad()
+    def resume(self, coarse: Simulator, values: Tensor) -> None:
+        """Start from a volume ``values (z, y, x)`` of a smaller box's simulator, and from its scales."""
+        wider = fourier_pad_volumes(values, self.observed.box) * (coarse.unit / self.unit)
+        self.values.copy_(wider)
+        self.constrain()
+        self.log_signal.copy_(coarse.log_signal)
+        self.log_noise.copy_(coarse.log_noise)
+
+    @torch.no_grad()
     def constrain(self) -> None:
         """Project the volume onto the non-negative ones (after every step, as the paper does)."""
         if self.params.nonnegative:
@@ -68,8 +78,10 @@ class Simulator(nn.Module):
         """The volume's spectrum, from which any number of batches may be formed until the volume moves."""
         return transform_volume(self.constrained(self.values), self.observed.voxel_size)
 
-    def simulate(self, spectrum: VolumeSpectrum, count: int, width: float = 0.0) -> Tensor:
+    def simulate(self, spectrum: VolumeSpectrum, count: int, width: float = 0.0) -> tuple[Tensor, Tensor]:
         """This member's share of ``count`` simulated images ``(image, y, x)``, differentiable in the volume and the scales.
+
+        With them the particles ``(image,)`` whose CTFs they have.
 
         Args:
             spectrum: of the volume, see :meth:`transform`; detached for images that are not.
@@ -86,10 +98,10 @@ class Simulator(nn.Module):
         )
         signal = operator.image(spectrum) * (self.unit / self.data_scale)
         images = self.log_signal.exp() * signal + self.log_noise.exp() * noise
-        return prepare(images, self.params.normalise, width)
+        return prepare(images, self.params.normalise, width), rows
 
-    def forward(self, count: int, width: float = 0.0) -> Tensor:
-        """``count`` simulated images of the volume as it is."""
+    def forward(self, count: int, width: float = 0.0) -> tuple[Tensor, Tensor]:
+        """``count`` simulated images of the volume as it is, and their particles."""
         return self.simulate(self.transform(), count, width)
 
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any, final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from cryobench_cryogan.discriminator import Discriminator
 from cryobench_cryogan.simulator import Simulator
 
 
@@ -28,7 +29,7 @@ class State:
     """
 
     simulator: Simulator
-    network: nn.Sequential
+    network: Discriminator
     volume_optimiser: torch.optim.Adam
     network_optimiser: torch.optim.Adam
     generator: torch.Generator
@@ -38,9 +39,15 @@ class State:
     rewound: int = 0
     notes: list[str] = field(default_factory=list)
 
+    def take_over(self, previous: State) -> None:
+        """Go on with the counters of training in a smaller box."""
+        self.step, self.seconds = previous.step, previous.seconds
+        self.rewound, self.notes = previous.rewound, previous.notes
+
     def save(self) -> dict[str, Any]:
         """Tensors, numbers and sentences from which training goes on exactly; the tensors are the live ones."""
         return {
+            "box": self.simulator.observed.box,
             "simulator": self.simulator.state_dict(),
             "network": self.network.state_dict(),
             "volume_optimiser": self.volume_optimiser.state_dict(),

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 from torch.profiler import record_function
 
-from cryobench_cryogan.images import RealImages
+from cryobench_cryogan.images import BLOCK, RealImages
 from cryobench_cryogan.losses import discriminator_loss, penalty, volume_loss, volume_slope
 from cryobench_cryogan.method import Params
 from cryobench_cryogan.parallel import Team
@@ -31,12 +31,16 @@ class Stepper:
         state: that is moved.
         images: real ones.
         team: that shares the batches.
-        bfloat16: whether the discriminator convolves in it.
     """
 
-    def __init__(self, params: Params, state: State, images: RealImages, team: Team, bfloat16: bool) -> None:
-        self.params, self.state, self.images, self.team, self.bfloat16 = params, state, images, team, bfloat16
-        self._network: Callable[[Tensor], Tensor] = torch.compile(state.network) if params.compile else state.network
+    def __init__(self, params: Params, state: State, images: RealImages, team: Team) -> None:
+        self.params, self.state, self.images, self.team = params, state, images, team
+        network = state.network
+        self.score: Callable[[Tensor, Tensor], Tensor] = torch.compile(network) if params.compile else network
+        # piece by piece: what it takes on the way is many times what it gives
+        particles = torch.arange(len(state.simulator.ctf), device=state.generator.device)
+        self._transfer = torch.cat([network.transfer(state.simulator.ctf[part]) for part in particles.split(BLOCK)])
+        self._reflects = params.reflect and state.simulator.observed.assumed_pose["kind"] == "uniform"
         self._measured: dict[str, Tensor] = {}
 
     def take(self, width: float, measure: bool) -> dict[str, Tensor]:
@@ -68,27 +72,17 @@ class Stepper:
             state.average.lerp_(state.simulator.values.detach(), 1 - keep)
         return self._measured
 
-    def score(self, images: Tensor, network: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-        """Discriminator scores ``(batch, 1)``, convolved in bfloat16 where asked."""
-        images = images.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bfloat16):
-            return (network or self._network)(images).float()
-
-    def _score_plainly(self, images: Tensor) -> Tensor:
-        """As :meth:`score`, never compiled: what torch compiles cannot be differentiated twice."""
-        return self.score(images, self.state.network)
-
     def _move_together(self, width: float, measure: bool) -> None:
         """Both moves on one batch and one backward pass: the volume's gradient is the discriminator's, reweighted."""
         state, params = self.state, self.params
         with record_function("physics"):
-            images = state.simulator(params.batch, width)[:, None]
-        leaf = images.detach().requires_grad_(True)
-        scores = self._discriminate(leaf, state.step, width, measure)
+            images, rows = state.simulator(params.batch, width)
+        with record_function("discriminator"):
+            features = state.network.embed(images)
+        leaf = features.detach().requires_grad_(True)
+        scores = self._discriminate(leaf, rows, state.step, width, measure)
         assert leaf.grad is not None
-        state.volume_optimiser.zero_grad(set_to_none=True)
-        with record_function("physics"):
-            torch.autograd.backward(images, leaf.grad * volume_slope(params.loss, scores)[:, :, None, None])
+        self._move(features, _weigh(leaf.grad, volume_slope(params.loss, scores)))
 
     def _move_in_turn(self, width: float, measure: bool) -> None:
         """``n_discr`` discriminator steps, then the volume's gradient under the moved discriminator (Algorithm 1)."""
@@ -97,37 +91,51 @@ class Stepper:
             spectrum = state.simulator.transform()  # once: the volume stands still while the discriminator moves
         still = detach(spectrum)
         for turn in range(params.n_discr):
-            with record_function("physics"), torch.no_grad():
-                simulated = state.simulator.simulate(still, params.batch, width)[:, None]
+            with torch.no_grad():
+                with record_function("physics"):
+                    simulated, rows = state.simulator.simulate(still, params.batch, width)
+                with record_function("discriminator"):
+                    features = state.network.embed(simulated)
             last = turn == params.n_discr - 1
-            self._discriminate(simulated, state.step * params.n_discr + turn, width, measure and last)
+            self._discriminate(features, rows, state.step * params.n_discr + turn, width, measure and last)
         with record_function("physics"):
-            images = state.simulator.simulate(spectrum, params.batch, width)[:, None]
-        leaf = images.detach().requires_grad_(True)
+            images, rows = state.simulator.simulate(spectrum, params.batch, width)
         with record_function("discriminator"):
-            (slope,) = torch.autograd.grad(volume_loss(params.loss, self.score(leaf)), leaf)
-        state.volume_optimiser.zero_grad(set_to_none=True)
-        with record_function("physics"):
-            torch.autograd.backward(images, slope)
+            features = state.network.embed(images)
+            leaf = features.detach().requires_grad_(True)
+            (slope,) = torch.autograd.grad(volume_loss(params.loss, self.score(leaf, self._transfer[rows])), leaf)
+        self._move(features, slope)
 
-    def _discriminate(self, simulated: Tensor, number: int, width: float, measure: bool) -> Tensor:
-        """Discriminator step ``number``. Returns the scores of the simulated images.
+    def _move(self, features: Tensor, slope: Tensor) -> None:
+        """Gradient of the volume, from that of the simulated images' features."""
+        self.state.volume_optimiser.zero_grad(set_to_none=True)
+        with record_function("physics"):
+            torch.autograd.backward(features, slope)
+
+    def _discriminate(self, simulated: Tensor, rows: Tensor, number: int, width: float, measure: bool) -> Tensor:
+        """Discriminator step ``number`` on the features of simulated images. Returns their scores.
 
         Where ``simulated`` asks for a gradient it is left there, before the discriminator moves.
+
+        Args:
+            simulated: features ``(image, ...)``.
+            rows: particles whose CTFs they have.
+            number: of the batch of real images.
+            width: of the images' smoothing, pixels.
+            measure: whether to measure.
         """
         params, optimiser = self.params, self.state.network_optimiser
         with record_function("input"):
-            real = self.images.batch(number)
-            if width:
-                real = prepare(real, params.normalise, width)
+            real, particles = self._read(number, width)
+            told, told_of_simulated = self._transfer[particles], self._transfer[rows]
         optimiser.zero_grad(set_to_none=True)
         weight = params.penalty * params.penalty_interval if number % params.penalty_interval == 0 else 0.0
         if weight and params.loss == "logistic":
-            of_real, of_simulated = self._judge_and_hold(real, simulated, weight)
+            of_real, of_simulated = self._judge_and_hold(real, told, simulated, told_of_simulated, weight)
         else:
-            of_real, of_simulated = self._judge(real, simulated)
+            of_real, of_simulated = self._judge(real, told, simulated, told_of_simulated)
             if weight:
-                self._hold_between(real, simulated.detach(), weight)
+                self._hold_between(real, told, simulated.detach(), weight)
         gradients = [p.grad for p in self.state.network.parameters() if p.grad is not None]
         self.team.average(gradients)
         if measure:
@@ -138,31 +146,51 @@ class Stepper:
             optimiser.step()
         return of_simulated
 
-    def _judge(self, real: Tensor, simulated: Tensor) -> tuple[Tensor, Tensor]:
+    def _read(self, number: int, width: float) -> tuple[Tensor, Tensor]:
+        """Features of real images, smoothed and reflected as asked for, and their particles."""
+        state = self.state
+        real, particles = self.images.batch(number)
+        if width:  # the study's discriminator alone, whose features are the images
+            real = prepare(real, self.params.normalise, width)
+        if self._reflects:
+            coins = torch.rand(self.params.batch, generator=state.generator, device=real.device)
+            real = state.network.reflect(real, coins[self.team.share(self.params.batch)] < 0.5)
+        return real, particles
+
+    def _judge(self, real: Tensor, told: Tensor, simulated: Tensor, told_too: Tensor) -> tuple[Tensor, Tensor]:
         """Gradient of the loss, real and simulated images in one pass. Returns the scores of either."""
         with record_function("discriminator"):
-            scores = self.score(torch.cat([real, simulated]))
+            scores = self.score(torch.cat([real, simulated]), torch.cat([told, told_too]))
             of_real, of_simulated = scores.split([len(real), len(simulated)])
             torch.autograd.backward(discriminator_loss(self.params.loss, of_real, of_simulated))
         return of_real.detach(), of_simulated.detach()
 
-    def _judge_and_hold(self, real: Tensor, simulated: Tensor, weight: float) -> tuple[Tensor, Tensor]:
+    def _judge_and_hold(
+        self, real: Tensor, told: Tensor, simulated: Tensor, told_too: Tensor, weight: float
+    ) -> tuple[Tensor, Tensor]:
         """As :meth:`_judge`, and R1's: its points are the real images themselves, of which one pass serves both."""
         with record_function("discriminator"):
-            of_simulated = self.score(simulated)
+            of_simulated = self.score(simulated, told_too)
             torch.autograd.backward(softplus(of_simulated).mean())
         with record_function("penalty"):
             points = real.requires_grad_(True)
-            of_real = self._score_plainly(points)
+            # never compiled: what torch compiles cannot be differentiated twice
+            of_real = self.state.network(points, told)
             held = penalty("logistic", of_real, points)
             torch.autograd.backward(softplus(-of_real).mean() + weight * held)
         return of_real.detach(), of_simulated.detach()
 
-    def _hold_between(self, real: Tensor, simulated: Tensor, weight: float) -> None:
+    def _hold_between(self, real: Tensor, told: Tensor, simulated: Tensor, weight: float) -> None:
         """Gradient of the penalty on interpolates."""
         with record_function("penalty"):
             count, share = self.params.batch, self.team.share(self.params.batch)
             mix = torch.rand(count, 1, 1, 1, generator=self.state.generator, device=real.device)[share]
+            mix = mix.view(-1, *[1] * (real.ndim - 1))
             points = (mix * real + (1 - mix) * simulated).requires_grad_(True)
-            held = penalty("wasserstein", self._score_plainly(points), points)
+            held = penalty("wasserstein", self.state.network(points, told), points)
             torch.autograd.backward(weight * held)
+
+
+def _weigh(gradient: Tensor, weights: Tensor) -> Tensor:
+    """Gradients ``(image, ...)`` times one weight ``(image, 1)`` each."""
+    return gradient * weights.view(-1, *[1] * (gradient.ndim - 1))

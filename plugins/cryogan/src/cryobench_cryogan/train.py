@@ -9,10 +9,11 @@ from typing import Final, final
 import torch
 from torch import Tensor
 
+from cryobench.physics.fourier import fourier_pad_volumes
 from cryobench.reconstruct.contract import Observed, Reconstruction, Run
-from cryobench_cryogan.discriminator import build_discriminator
+from cryobench_cryogan.build import build_discriminator
 from cryobench_cryogan.divergence import GoodStates, Watch
-from cryobench_cryogan.images import Order, RealImages
+from cryobench_cryogan.images import Order, RealImages, measure_scale
 from cryobench_cryogan.memory import find_place
 from cryobench_cryogan.method import Params
 from cryobench_cryogan.parallel import LEADER, Team
@@ -43,41 +44,55 @@ class Trainer:
 
     def __init__(self, observed: Observed, params: Params, run: Run, team: Team | None = None) -> None:
         self.params, self.run, self.team = params, run, team or Team()
+        self.observed = observed
         device = run.device
         self.bfloat16 = has_fast_bfloat16(device) if params.bfloat16 is None else params.bfloat16
         leads = self.team.rank == LEADER
-        place = self.team.tell(find_place(observed, params, self.bfloat16, device) if leads else None)
-        self.schedule = Schedule(params, len(observed))
-        order = Order(run.seed, len(observed), params.batch, params.shuffle)
-        share = self.team.share(params.batch)
-        self.images = RealImages(observed, order, params.normalise, place, share, device)
-        self.state = self._begin(observed)
-        self.rates = [group["lr"] for group in self._groups()]
-        self.stepper = Stepper(params, self.state, self.images, self.team, self.bfloat16)
+        self.place = self.team.tell(find_place(observed, params, self.bfloat16, device) if leads else None)
+        self.schedule = Schedule(params, len(observed), observed.box)
+        self.order = Order(run.seed, len(observed), params.batch, params.shuffle)
         self.first = 0, 0.0
+        self.images: RealImages | None = None
+        self._enter(self.schedule.boxes[0])
 
-    def _begin(self, observed: Observed) -> State:
-        params = self.params
-        generator = torch.Generator(device=self.run.device).manual_seed(self.run.seed)
-        simulator = Simulator(observed, params, self.images.scale, generator, self.team)
+    def _enter(self, box: int, previous: State | None = None) -> None:
+        """Take up a box: anew, or with what was learned in a smaller one."""
+        params, device = self.params, self.run.device
+        observed = self.observed if box == self.observed.box else self.observed.coarsen(box)
+        scale = measure_scale(observed, params.normalise)
+        if self.images is not None:
+            self.images.close()
+            self.images = None  # its features make room for the new ones
+        generator = previous.generator if previous else torch.Generator(device=device).manual_seed(self.run.seed)
+        simulator = Simulator(observed, params, scale, generator, self.team)
         shared = params.network_seed
-        weights = generator if shared is None else torch.Generator(device=self.run.device).manual_seed(shared)
-        network = build_discriminator(observed.box, params.channels, params.hidden, weights)
-        network = network.to(memory_format=torch.channels_last)
+        weights = generator if shared is None else torch.Generator(device=device).manual_seed(shared)
+        network = build_discriminator(observed, params, simulator.noise.power, weights, self.bfloat16)
+        if previous is not None:
+            simulator.resume(previous.simulator, previous.average)
+            network.grow(previous.network)
         groups = [
             {"params": [simulator.values], "lr": params.learning_rate_volume},
             {"params": [simulator.log_signal, simulator.log_noise], "lr": params.learning_rate_scales},
         ]
         betas = params.beta1, params.beta2
         rate = params.learning_rate_discriminator
-        return State(
+        self.state = State(
             simulator,
             network,
             torch.optim.Adam(groups, betas=betas, eps=params.epsilon),
             torch.optim.Adam(network.parameters(), lr=rate, betas=betas, eps=params.epsilon),
             generator,
-            torch.zeros_like(simulator.values),
+            simulator.values.detach().clone(),
         )
+        if previous is not None:
+            self.state.take_over(previous)
+        self.rates = [group["lr"] for group in self._groups()]
+        share = self.team.share(params.batch)
+        self.images = RealImages(
+            observed, self.order, params.normalise, scale, network.embed, self.place, share, device
+        )
+        self.stepper = Stepper(params, self.state, self.images, self.team)
 
     def _groups(self) -> list[dict[str, object]]:
         return [*self.state.volume_optimiser.param_groups, *self.state.network_optimiser.param_groups]
@@ -88,22 +103,30 @@ class Trainer:
         Raises:
             ArithmeticError: if training diverges again and again.
         """
-        state, run, total = self.state, self.run, self.schedule.steps
+        run, total = self.run, self.schedule.steps
         # by way of the host: on a device of the leader's, followers could not take it up
         if (kept := self.team.tell(copy_tensors(run.restore(), torch.device("cpu")))) is not None:
-            state.load(kept)
-        good, watch, marks = GoodStates(state), Watch(self.params.loss), self.schedule.marks()
-        before = state.seconds
+            if kept["box"] != self.schedule.boxes[0]:
+                self._enter(kept["box"])
+            self.state.load(kept)
+        good, watch, marks = GoodStates(self.state), Watch(self.params.loss), self.schedule.marks()
+        before = self.state.seconds
         saved = began = time.monotonic()
-        self.first = state.step, before
+        self.first = self.state.step, before
         try:
-            while state.step < total:
+            while self.state.step < total:
                 # the leader's clock alone: learning rates that differed would let the members' volumes drift apart
-                remaining, seconds = self.team.agree([run.remaining(), state.seconds], run.device)
+                remaining, seconds = self.team.agree([run.remaining(), self.state.seconds], run.device)
                 if remaining <= 0:
                     break
                 # the share of the budget that is spent, which is the share of the steps that it allows at the pace so far
                 spent = 0.0 if math.isinf(remaining) else seconds / (seconds + remaining)
+                box = self.schedule.box_at(self.schedule.progress(self.state.step, spent))
+                if box > self.state.simulator.observed.box:
+                    self._enter(box, self.state)
+                    good, watch = GoodStates(self.state), Watch(self.params.loss)
+                    self.first = self.state.step, before + time.monotonic() - began
+                state = self.state
                 measured = self._take_some(spent, marks, total)
                 state.seconds = before + time.monotonic() - began
                 if (why := watch.find(state.step, measured)) is not None:
@@ -118,15 +141,20 @@ class Trainer:
                     run.checkpoint(state.save(), state.step)
                     saved = time.monotonic()
         finally:
+            assert self.images is not None
             self.images.close()
+        state = self.state
         if self.params.snapshots and state.step not in marks:
             run.snapshot(self.volume(), self.images_seen())
         with torch.no_grad():
-            examples = state.simulator(16 * self.team.size) * self.images.scale
+            examples, _ = state.simulator(16 * self.team.size)
+        examples = examples * state.simulator.data_scale
         return Reconstruction(self.volume(), example_images=examples, notes=[*self._remarks(), *state.notes])
 
     def _remarks(self) -> list[str]:
-        remarks = [f"Convolved in {'bfloat16' if self.bfloat16 else 'float32'}."]
+        remarks = []
+        if self.params.discriminator == "convolutions":
+            remarks.append(f"Convolved in {'bfloat16' if self.bfloat16 else 'float32'}.")
         if self.params.noise != self.state.simulator.noise.kind:
             remarks.append(
                 "Noise patches were not paired with CTFs: none is known to be from the micrograph of a particle."
@@ -186,10 +214,11 @@ class Trainer:
         return self.state.step * self.schedule.images_per_step
 
     def volume(self) -> Tensor:
-        """The running mean, constrained as the volume itself, in the data's units."""
+        """The running mean, constrained as the volume itself, in the data's units and box."""
         simulator = self.state.simulator
         with torch.no_grad():
-            return simulator.constrained(self.state.average) * simulator.unit * simulator.log_signal.exp()
+            volume = simulator.constrained(self.state.average) * simulator.unit * simulator.log_signal.exp()
+        return fourier_pad_volumes(volume, self.observed.box)
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
