@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +26,22 @@ def processor() -> str:
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
+
+
+def keep_freed_memory() -> bool:
+    """Have this process keep freed blocks of up to 32 MiB for its next ones, where its C library is glibc.
+
+    By itself glibc hands blocks of that size back to the system, and the next step of a training touches every page of its tensors
+    as a new one: a fifth to a third of the time of a step, and more where two processes do so side by side.
+
+    Returns:
+        Whether the library took it.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    trim_threshold, mmap_threshold = -1, -3  # malloc.h; the largest values that they may have
+    return mallopt is not None and bool(mallopt(mmap_threshold, 2**25) and mallopt(trim_threshold, 2**31 - 1))
 
 
 def cache_directory() -> Path:

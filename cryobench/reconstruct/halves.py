@@ -20,7 +20,7 @@ import torch
 
 from cryobench import errors
 from cryobench.errors import CryobenchError, PluginError
-from cryobench.machine import available_cores, torch_threads
+from cryobench.machine import available_cores, keep_freed_memory, torch_threads
 
 Work = Callable[[int, Callable[[int, int, dict[str, float]], None]], None]
 """Called with (half, on_progress); must be picklable."""
@@ -33,6 +33,7 @@ def threads_per_half() -> int:
 
 def run_in_turn(work: Work, halves: list[int], on_progress: Callable[[int, int, int, dict[str, float]], None]) -> None:
     """Run the halves one after the other in this process."""
+    keep_freed_memory()
     with torch_threads(threads_per_half()):
         for half in halves:
             work(half, lambda step, total, scalars, half=half: on_progress(half, step, total, scalars))  # type: ignore[misc]
@@ -42,6 +43,7 @@ def _child(work: Work, half: int, queue: Any) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     torch.set_num_threads(threads_per_half())
+    keep_freed_memory()
     try:
         work(half, lambda step, total, scalars: queue.put((half, "progress", (step, total, scalars))))
         queue.put((half, "done", None))

@@ -73,7 +73,7 @@ def test_the_study_s_lengths_and_rates() -> None:
 
 
 def test_a_budget_brings_learning_rates_down_sooner() -> None:
-    schedule = Schedule(Params(steps=1000, final_rate=0.01), 100, 32)
+    schedule = Schedule(Params(steps=1000, final_rate=0.01, coarsest=None), 100, 32)
     assert schedule.rate(500, 0.0) == pytest.approx(0.1)
     assert schedule.rate(10, 0.5) == pytest.approx(0.1)
     assert schedule.rate(1000, 0.0) == pytest.approx(0.01)
@@ -106,10 +106,19 @@ def test_a_box_ends_at_its_share_of_the_next_one_s_end() -> None:
 
 
 def test_progress_is_of_steps_or_of_the_budget() -> None:
-    schedule = Schedule(Params(steps=1000), 100, 32)
+    schedule = Schedule(Params(steps=1000, coarsest=None), 100, 32)
     assert schedule.progress(250, 0.0) == 0.25
     assert schedule.progress(250, 0.75) == 0.75
     assert schedule.progress(1100, 0.0) == 1
+
+
+def test_all_boxes_have_the_same_number_of_steps() -> None:
+    schedule = Schedule(Params(steps=1000, coarsest=16, coarse_share=0.5), 100, 64)
+    progress = [schedule.progress(step, 0.0) for step in range(1001)]
+    assert [schedule.box_at(p) for p in progress].count(16) == pytest.approx(1000 / 3, abs=1)
+    assert [schedule.box_at(p) for p in progress].count(32) == pytest.approx(1000 / 3, abs=1)
+    assert progress == sorted(progress)
+    assert progress[500] == pytest.approx(0.375)  # half way from a quarter to a half
 
 
 @pytest.mark.parametrize("preset", STUDY)

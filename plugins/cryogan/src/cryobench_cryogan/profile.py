@@ -12,6 +12,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from cryobench.dataset.store import open_store
 from cryobench.dataset.view import Observed
+from cryobench.machine import keep_freed_memory
 from cryobench.scenario.files import adapt_scenario
 from cryobench.simulate import simulate
 from cryobench_cryogan.__main__ import assignment
@@ -60,6 +61,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("-p", "--param", action="append", default=[], help="NAME=VALUE")
     given = parser.parse_args(arguments)
     torch.set_num_threads(given.threads)
+    keep_freed_memory()
     params = Params.model_validate({"coarsest": None, **dict(map(assignment, given.param))})
     with tempfile.TemporaryDirectory() as directory:
         simulate(adapt_scenario("snr-20", particles=PARTICLES, box=given.box), Path(directory), jobs=1)
