@@ -31,8 +31,8 @@ def processor() -> str:
 def keep_freed_memory() -> bool:
     """Have this process keep freed blocks of up to 32 MiB for its next ones, where its C library is glibc.
 
-    By itself glibc hands blocks of that size back to the system, and the next step of a training touches every page of its tensors
-    as a new one: a fifth to a third of the time of a step, and more where two processes do so side by side.
+    By itself glibc hands blocks of that size back to the system, and the next step of a training touches every page of its
+    tensors as a new one: a fifth to a third of the time of a step, and more where two processes do so side by side.
 
     Returns:
         Whether the library took it.
