@@ -30,6 +30,8 @@ CONVENTIONS: Final[dict[str, str]] = {
 }
 
 HALVES: Final = (1, 2)
+WHOLE: Final = 0
+"""In place of a half's number: all particles as one set, for a map that no half-map figure goes with."""
 THRESHOLDS: Final = (0.143, 0.5)
 
 

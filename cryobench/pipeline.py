@@ -13,10 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
+import torch
+
+from cryobench.conventions import WHOLE
+from cryobench.dataset.store import open_predicted
 from cryobench.errors import InputError
 from cryobench.evaluate.bare import evaluate_map
 from cryobench.evaluate.options import Options
 from cryobench.evaluate.run import evaluate, write_result
+from cryobench.interop.mrc import write_map
 from cryobench.reconstruct.checks import check_method
 from cryobench.reconstruct.registry import methods
 from cryobench.reconstruct.run import reconstruct
@@ -132,6 +137,29 @@ def solve(directory: Path, method: Method, *, seed: int = 0, listener: Listener 
         workers=method.workers,
         on_progress=lambda half, step, total, scalars: listener(f"reconstruct half {half}", step, total, scalars),
     )
+
+
+def solve_whole(directory: Path, method: Method, *, seed: int = 0, listener: Listener = ignore) -> Path:
+    """Reconstruct all particles of the dataset in ``directory`` as one set, into ``whole.zarr`` and ``whole.mrc``.
+
+    No half-map figure goes with such a map; ``evaluate whole.mrc --truth`` compares it with a structure.
+    """
+    store = reconstruct(
+        directory,
+        method.name,
+        method.params,
+        seed=seed,
+        device=method.device,
+        budget=method.budget,
+        overwrite=method.overwrite,
+        store="whole.zarr",
+        halves=(WHOLE,),
+        on_progress=lambda _, step, total, scalars: listener("reconstruct", step, total, scalars),
+    )
+    attributes, sets = open_predicted(store, (WHOLE,))
+    path = directory / "whole.mrc"
+    write_map(path, torch.as_tensor(sets[WHOLE]["volume"].values), float(attributes["voxel_size"]))
+    return path
 
 
 def judge(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -78,6 +79,20 @@ def test_each_stage_alone_gives_the_same_result(finished: Path, tmp_path: Path) 
     ours, theirs = (json.loads((d / "result.json").read_text(encoding="utf-8")) for d in (tmp_path, finished))
     assert ours["resolution"] == theirs["resolution"]
     assert ours["fsc"] == theirs["fsc"]
+
+
+def test_all_images_make_one_map_that_can_be_evaluated(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished / "observed.zarr", tmp_path / "observed.zarr")
+    done = cryobench("reconstruct", tmp_path, "--method", "cryogan", "--whole", *FAST)
+    assert done.returncode == 0, done.stderr
+    assert "whole.mrc" in done.stdout
+    out = tmp_path / "evaluated"
+    truth = ("--truth", finished / "truth.mrc", "--no-yardsticks")
+    assert cryobench("evaluate", tmp_path / "whole.mrc", *truth, "--out", out).returncode == 0
+    resolution = json.loads((out / "result.json").read_text())["resolution"]
+    assert "truth" in resolution
+    assert not resolution.get("half_map")
+    assert not (tmp_path / "predicted.zarr").exists()
 
 
 def test_a_bare_map_is_evaluated_as_a_run_is(

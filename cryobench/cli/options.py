@@ -40,6 +40,13 @@ Budget = Annotated[
     typer.Option(help="Longest time for each half, such as 90s, 10m or 2h.", metavar="TIME", show_default=False),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace another result in the same directory.")]
+Whole = Annotated[
+    bool,
+    typer.Option(
+        "--whole",
+        help="All images as one set, into whole.zarr and whole.mrc: no half-map resolution goes with it; evaluate takes the map.",
+    ),
+]
 Workers = Annotated[
     int | None,
     typer.Option(min=1, max=2, help="2: halves side by side, 1: in turn.  [default: 2 on a CPU]", show_default=False),

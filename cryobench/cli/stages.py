@@ -40,6 +40,7 @@ from cryobench.cli.options import (
     SnrDb,
     Specimen,
     Truth,
+    Whole,
     Workers,
     console,
     parameters,
@@ -178,15 +179,15 @@ def reconstruct_command(
     budget: Budget = None,
     overwrite: Overwrite = False,
     workers: Workers = None,
+    whole: Whole = False,
 ) -> None:
-    """Reconstruct both half-sets of a dataset into predicted.zarr."""
+    """Reconstruct both half-sets of a dataset into predicted.zarr, or all its images as one set."""
     from cryobench.console import Listener
-    from cryobench.pipeline import solve
+    from cryobench.pipeline import solve, solve_whole
 
+    chosen = _method(method, param, device, budget, overwrite, workers)
     with Listener(console()) as listener:
-        path = solve(
-            directory, _method(method, param, device, budget, overwrite, workers), seed=seed, listener=listener
-        )
+        path = (solve_whole if whole else solve)(directory, chosen, seed=seed, listener=listener)
     console().print(f"reconstruction  {path}", soft_wrap=True)
 
 

@@ -16,6 +16,7 @@ import zarr
 from numpy.typing import NDArray
 
 from cryobench import __version__
+from cryobench.conventions import HALVES
 from cryobench.dataset.precision import encode
 from cryobench.dataset.schema import (
     PARTICLES_PER_SHARD,
@@ -174,13 +175,13 @@ def open_store(path: Path, kind: Kind) -> xr.Dataset:
     return dataset
 
 
-def open_predicted(path: Path) -> tuple[dict[str, Any], dict[int, xr.Dataset]]:
+def open_predicted(path: Path, halves: tuple[int, ...] = HALVES) -> tuple[dict[str, Any], dict[int, xr.Dataset]]:
     """Open what a method returned: the root attributes, and one dataset for each half."""
     _check_present(path)
     root = zarr.open_group(path, mode="r")
     attrs = dict(root.attrs)
     _check_kind(attrs, path, PREDICTED_FORMAT)
-    return attrs, {half: xr.open_zarr(path, group=f"half{half}", chunks=None, consolidated=False) for half in (1, 2)}
+    return attrs, {half: xr.open_zarr(path, group=f"half{half}", chunks=None, consolidated=False) for half in halves}
 
 
 def _blocks(array: xr.DataArray, rows: int = 1024) -> Iterator[NDArray[Any]]:

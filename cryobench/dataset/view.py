@@ -13,6 +13,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cryobench.conventions import HALVES, WHOLE
 from cryobench.dataset.priors import detector_from, join_pose_prior
 from cryobench.errors import InputError, StoreError
 from cryobench.physics.ctf import ContrastTransfer
@@ -46,7 +47,7 @@ class Poses:
 
 @final
 class Observed:
-    """One half-set, and nothing of the truth: what a method may know.
+    """One half-set, or all images as half :data:`~cryobench.conventions.WHOLE`, and nothing of the truth: what a method may know.
 
     Attributes:
         box: pixels of an image's side, and voxels of the volume to be returned.
@@ -63,7 +64,7 @@ class Observed:
     """
 
     def __init__(self, dataset: xr.Dataset, half: int, poses: Poses | None = None) -> None:
-        index = np.flatnonzero(dataset["half"].values == half)
+        index = _members(dataset["half"].values, half)
         if len(index) == 0:
             raise StoreError(f"expected particles in half {half}, found none; a dataset needs at least two particles")
         self._images, self._index, self._poses = dataset["images"], index, poses
@@ -75,11 +76,12 @@ class Observed:
         self.detector = detector_from(dataset)
         columns = {name: torch.as_tensor(dataset[name].values[index]) for name in ContrastTransfer.names()}
         self.ctf = ContrastTransfer.stack(columns)
-        chosen = np.flatnonzero(dataset["patch_half"].values == half)
+        chosen = _members(dataset["patch_half"].values, half)
         self.noise_patches: Images = torch.as_tensor(dataset["noise_patches"].values[chosen])
         self.micrographs = torch.as_tensor(dataset["micrograph"].values[index])
         self.patch_micrographs = torch.as_tensor(dataset["patch_micrograph"].values[chosen])
-        self.noise_power: Curve = torch.as_tensor(dataset["noise_power"].values[half - 1])
+        powers = torch.as_tensor(dataset["noise_power"].values)
+        self.noise_power: Curve = powers.mean(0) if half == WHOLE else powers[half - 1]
 
     def __len__(self) -> int:
         return len(self._index)
@@ -117,6 +119,11 @@ class Observed:
         uniforms = torch.rand(count, 4, generator=generator, device=generator.device)
         rotations = quaternion_to_matrix(poses_from_normals(self.assumed_pose, normals))
         return rotations, shifts_from_uniforms(self.assumed_shift, uniforms)
+
+
+def _members(halves: NDArray[Any], half: int) -> NDArray[np.intp]:
+    """Rows of a half, or all that belong to either."""
+    return np.flatnonzero(np.isin(halves, HALVES) if half == WHOLE else halves == half)
 
 
 def _read_rows(images: xr.DataArray, rows: NDArray[np.intp]) -> NDArray[np.float32]:

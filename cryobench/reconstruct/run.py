@@ -16,7 +16,7 @@ import xarray as xr
 import zarr
 from pydantic import BaseModel
 
-from cryobench.conventions import HALVES
+from cryobench.conventions import HALVES, WHOLE
 from cryobench.dataset.store import PREDICTED_FORMAT, attributes_digest, digest, finish_store, open_store
 from cryobench.dataset.view import Observed, Poses
 from cryobench.errors import CryobenchError, Declined, PluginError, StoreError
@@ -54,6 +54,8 @@ def _read_poses(source: xr.Dataset, rotation: str, shift: str) -> Poses:
 
 
 def _of_half(poses: Poses, dataset: xr.Dataset, half: int) -> Poses:
+    if half == WHOLE:
+        return poses
     chosen = torch.as_tensor(np.flatnonzero(dataset["half"].values == half))
     return Poses(poses.quaternions[chosen], poses.shifts[chosen])
 
@@ -74,6 +76,7 @@ def reconstruct(
     overwrite: bool | Literal["other"] = False,
     workers: int | None = None,
     store: str = "predicted.zarr",
+    halves: tuple[int, ...] = HALVES,
     on_progress: Progress = lambda *_: None,
 ) -> Path:
     """Reconstruct both half-sets of ``directory/observed.zarr`` into ``directory/predicted.zarr``, or another store beside it.
@@ -92,6 +95,7 @@ def reconstruct(
         workers: 2 runs the halves side by side, each in a process of its own, 1 in turn; 2 where there are
             several cores, or GPUs, if not given. The result does not depend on it.
         store: name of the store that is written.
+        halves: what to reconstruct; ``(WHOLE,)`` for all particles as one set.
         on_progress: called with (half, step, total, scalars).
 
     Returns:
@@ -129,7 +133,7 @@ def reconstruct(
     }
     root = zarr.open_group(path, mode="a", zarr_format=3)
     root.attrs.update(attributes)
-    left = [half for half in HALVES if not root.require_group(f"half{half}").attrs.get("complete")]
+    left = [half for half in halves if not root.require_group(f"half{half}").attrs.get("complete")]
     together = len(left) > 1 and (workers or default_workers(chosen)) > 1
     devices = {half: str(device_of(half, chosen, together)) for half in left}
     work = _HalfWork(directory, store, method_name, params or {}, seed, devices, budget)

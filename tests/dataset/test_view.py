@@ -11,6 +11,7 @@ import pytest
 import torch
 import xarray as xr
 
+from cryobench.conventions import WHOLE
 from cryobench.dataset.create import create_store
 from cryobench.dataset.store import finish_store, open_store
 from cryobench.dataset.view import Observed, Poses
@@ -84,6 +85,14 @@ def test_holds_its_own_half_in_the_order_of_the_store(dataset: xr.Dataset, half:
     assert observed.noise_power.tolist() == [float(half)] * 4
     assert batch.rotations is None
     assert batch.shifts is None
+
+
+def test_the_whole_holds_both_halves_in_the_order_of_the_store(dataset: xr.Dataset) -> None:
+    observed = Observed(dataset, WHOLE)
+    assert len(observed) == PARTICLES
+    assert numbers(observed.read(slice(None)).images) == list(range(PARTICLES))
+    assert numbers(observed.noise_patches) == [0, 1, 2, 3, 4]
+    assert observed.noise_power.tolist() == [1.5] * 4
 
 
 @pytest.mark.parametrize(

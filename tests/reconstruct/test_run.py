@@ -17,6 +17,7 @@ import torch
 import xarray as xr
 from pydantic import BaseModel, ConfigDict, Field
 
+from cryobench.conventions import WHOLE
 from cryobench.dataset.store import open_predicted, open_store
 from cryobench.dataset.view import Observed
 from cryobench.errors import Declined, InputError, PluginError, StoreError, UnknownName
@@ -215,6 +216,24 @@ def test_declines_where_there_are_no_poses_and_takes_those_of_an_import(
 
 
 # --- what is kept -------------------------------------------------------------------------------------------------------
+
+
+def test_all_particles_are_one_set_where_that_is_asked_for(directory: Path, install: Callable[..., None]) -> None:
+    """With poses, which are then those of all particles; the two halves' result stays as it was."""
+    seen = []
+
+    def look(observed: Observed, params: Params, run: Run) -> Reconstruction:
+        batch = observed.read(slice(None))
+        seen.append((len(observed), None if batch.shifts is None else len(batch.shifts), run.seed))
+        return walk(observed, params, run)
+
+    install(look, poses=True)
+    halves = reconstruct(directory, "method")
+    whole = reconstruct(directory, "method", store="whole.zarr", halves=(WHOLE,))
+    assert seen == [(5, 5, method_seed(0, 1)), (5, 5, method_seed(0, 2)), (10, 10, method_seed(0, WHOLE))]
+    _, sets = open_predicted(whole, (WHOLE,))
+    assert sets[WHOLE].attrs["complete"]
+    assert open_predicted(halves)[1].keys() == {1, 2}
 
 
 def test_keeps_volumes_history_snapshots_cost_and_provenance(directory: Path, install: Callable[..., None]) -> None:
