@@ -8,7 +8,7 @@ RUN := runs/demo
 .PHONY: demo test fuzz install bench bench-compare bench-publish clean
 
 demo: $(VENV)/.installed
-	$(BIN)/cryobench run --method cryogan --scenario snr-20 --budget 3m --out $(RUN)
+	$(BIN)/cryobench run --method cryogan --scenario snr-20 --budget 2m --out $(RUN)
 
 # a machine whose tests are to be complete also has RELION (Debian package `relion`) and Chromium; see CONTRIBUTING.md
 test: $(VENV)/.installed-test
