@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 
 import torch
 
-from cryobench.conventions import WHOLE
+from cryobench.conventions import HALVES, WHOLE
 from cryobench.dataset.store import open_predicted
 from cryobench.errors import InputError
 from cryobench.evaluate.bare import evaluate_map
@@ -24,7 +24,7 @@ from cryobench.evaluate.run import evaluate, write_result
 from cryobench.interop.mrc import write_map
 from cryobench.reconstruct.checks import check_method
 from cryobench.reconstruct.registry import methods
-from cryobench.reconstruct.run import reconstruct
+from cryobench.reconstruct.run import Progress, reconstruct
 from cryobench.report.page import write_report
 from cryobench.scenario.spec import Scenario
 from cryobench.simulate import simulate
@@ -126,6 +126,38 @@ def prepare(
 
 def solve(directory: Path, method: Method, *, seed: int = 0, listener: Listener = ignore) -> Path:
     """Reconstruct both half-sets of the dataset in ``directory``."""
+    return _solve(
+        directory,
+        method,
+        seed,
+        "predicted.zarr",
+        HALVES,
+        lambda half, step, total, scalars: listener(f"reconstruct half {half}", step, total, scalars),
+    )
+
+
+def solve_whole(directory: Path, method: Method, *, seed: int = 0, listener: Listener = ignore) -> Path:
+    """Reconstruct all particles of the dataset in ``directory`` as one set, into ``whole.zarr`` and ``whole.mrc``.
+
+    No half-map figure goes with such a map; ``evaluate whole.mrc --truth`` compares it with a structure.
+    """
+    store = _solve(
+        directory,
+        method,
+        seed,
+        "whole.zarr",
+        (WHOLE,),
+        lambda _, step, total, scalars: listener("reconstruct", step, total, scalars),
+    )
+    attributes, sets = open_predicted(store, (WHOLE,))
+    path = directory / "whole.mrc"
+    write_map(path, torch.as_tensor(sets[WHOLE]["volume"].values), float(attributes["voxel_size"]))
+    return path
+
+
+def _solve(
+    directory: Path, method: Method, seed: int, store: str, halves: tuple[int, ...], on_progress: Progress
+) -> Path:
     return reconstruct(
         directory,
         method.name,
@@ -135,31 +167,10 @@ def solve(directory: Path, method: Method, *, seed: int = 0, listener: Listener 
         budget=method.budget,
         overwrite=method.overwrite,
         workers=method.workers,
-        on_progress=lambda half, step, total, scalars: listener(f"reconstruct half {half}", step, total, scalars),
+        store=store,
+        halves=halves,
+        on_progress=on_progress,
     )
-
-
-def solve_whole(directory: Path, method: Method, *, seed: int = 0, listener: Listener = ignore) -> Path:
-    """Reconstruct all particles of the dataset in ``directory`` as one set, into ``whole.zarr`` and ``whole.mrc``.
-
-    No half-map figure goes with such a map; ``evaluate whole.mrc --truth`` compares it with a structure.
-    """
-    store = reconstruct(
-        directory,
-        method.name,
-        method.params,
-        seed=seed,
-        device=method.device,
-        budget=method.budget,
-        overwrite=method.overwrite,
-        store="whole.zarr",
-        halves=(WHOLE,),
-        on_progress=lambda _, step, total, scalars: listener("reconstruct", step, total, scalars),
-    )
-    attributes, sets = open_predicted(store, (WHOLE,))
-    path = directory / "whole.mrc"
-    write_map(path, torch.as_tensor(sets[WHOLE]["volume"].values), float(attributes["voxel_size"]))
-    return path
 
 
 def judge(

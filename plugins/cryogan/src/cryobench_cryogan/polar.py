@@ -7,6 +7,7 @@ from typing import Final, final
 
 import torch
 from jaxtyping import Float
+from scipy.fft import next_fast_len
 from torch import Tensor, nn
 from torch.nn.functional import grid_sample
 
@@ -47,7 +48,8 @@ class PolarTransform(nn.Module):
         self.rings = (box + 1) // 2 - 1
         kept = [math.ceil(math.pi * ring * extent) + MARGIN for ring in range(1, self.rings + 1)]
         self.harmonics = kept[-1]
-        half = _even_above(self.harmonics)  # angles on half a turn, twice what the highest harmonic needs
+        # angles on half a turn, an even number and twice what the highest harmonic needs
+        half = 2 * next_fast_len(self.harmonics // 2 + 1, real=True)
         angle = math.pi * (torch.arange(half).double() / half - 0.5)
         radius = torch.arange(1, self.rings + 1).double()
         x, y = radius[:, None] * angle.cos(), radius[:, None] * angle.sin()
@@ -63,6 +65,9 @@ class PolarTransform(nn.Module):
         self.register_buffer("_places", places.to(like), persistent=False)
         self.register_buffer("_weight", weight.to(like)[:, None], persistent=False)
         self.register_buffer("_lift", (1 / (along * along[:, None])).to(like), persistent=False)
+        both_signs = torch.full((self.harmonics,), 2**0.5)
+        both_signs[0] = 1.0
+        self.register_buffer("_both_signs", both_signs, persistent=False)
         self.register_buffer("slots", table.flatten().nonzero().squeeze(-1), persistent=False)
 
     def forward(self, images: Images) -> Float[Tensor, "batch coefficient 2"]:
@@ -74,25 +79,5 @@ class PolarTransform(nn.Module):
         rings = grid_sample(parts, places, align_corners=True) * self._weight
         half = torch.complex(rings[:, 0], rings[:, 1])
         harmonics = torch.fft.fft(torch.cat([half, half.conj()], -1))[..., : self.harmonics]
-        both_signs = torch.full((self.harmonics,), 2**0.5, device=images.device)
-        both_signs[0] = 1.0
-        table = (harmonics * both_signs).transpose(-2, -1).flatten(1)
+        table = (harmonics * self._both_signs).transpose(-2, -1).flatten(1)
         return torch.view_as_real(table[:, self.slots])
-
-
-def _even_above(count: int) -> int:
-    """A length, quickly transformed and even, above ``count``."""
-    length = count + 1
-    while length % 2 or max(_prime_factors(length)) > 5:
-        length += 1
-    return length
-
-
-def _prime_factors(number: int) -> set[int]:
-    found, factor = {1}, 2
-    while number > 1:
-        while number % factor == 0:
-            found.add(factor)
-            number //= factor
-        factor += 1
-    return found

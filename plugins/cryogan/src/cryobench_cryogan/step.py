@@ -184,8 +184,7 @@ class Stepper:
         """Gradient of the penalty on interpolates."""
         with record_function("penalty"):
             count, share = self.params.batch, self.team.share(self.params.batch)
-            mix = torch.rand(count, 1, 1, 1, generator=self.state.generator, device=real.device)[share]
-            mix = mix.view(-1, *[1] * (real.ndim - 1))
+            mix = torch.rand(count, *[1] * (real.ndim - 1), generator=self.state.generator, device=real.device)[share]
             points = (mix * real + (1 - mix) * simulated).requires_grad_(True)
             held = penalty("wasserstein", self.state.network(points, told), points)
             torch.autograd.backward(weight * held)
