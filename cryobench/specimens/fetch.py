@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from cryobench.errors import InputError
+from cryobench.interop.atomic import written_whole
 from cryobench.machine import cache_directory
 
 DATA_VARIABLE: Final = "CRYOBENCH_DATA"
@@ -195,7 +196,8 @@ def _verify(path: Path) -> Path:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     record = path.with_name(path.name + ".sha256")
     if not record.is_file():
-        record.write_text(digest + "\n", encoding="ascii")
+        with written_whole(record) as partial:  # another process may look for it at this moment
+            partial.write_text(digest + "\n", encoding="ascii")
     elif (expected := record.read_text(encoding="ascii").strip()) != digest:
         raise InputError(
             f"expected {path} to have the SHA-256 recorded at its first use, {expected[:16]}…, got {digest[:16]}…; "

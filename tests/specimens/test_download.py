@@ -4,6 +4,7 @@ import dataclasses
 import gzip
 import re
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
@@ -185,6 +186,21 @@ def test_several_at_once_download_once(server, tmp_path, monkeypatch):
         thread.join()
     assert found == [server.content] * 4
     assert len(server.asked) == 1
+
+
+def test_the_first_users_of_a_cached_file_may_come_together(tmp_path, monkeypatch):
+    """The record of its hash is there whole or not at all, however many look for it while one writes it."""
+    monkeypatch.delenv("CRYOBENCH_DATA", raising=False)
+    monkeypatch.setattr("pooch.os_cache", lambda _: tmp_path / "cache")
+    path = tmp_path / "cache/models/9zzz.cif.gz"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(gzip.compress(b"data_9ZZZ\n"))
+    record = path.with_name(path.name + ".sha256")
+    with ThreadPoolExecutor(8) as users:
+        for _ in range(100):
+            record.unlink(missing_ok=True)
+            assert list(users.map(lambda _: locate(PDB, "9ZZZ"), range(8))) == [path] * 8
+    assert names(path.parent) == [path.name, record.name]
 
 
 def test_only_web_addresses_are_fetched(tmp_path):
