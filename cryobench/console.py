@@ -16,7 +16,6 @@ from rich.progress import (
     TaskID,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 
 PLAIN_INTERVAL: Final = 5.0
@@ -25,8 +24,12 @@ SCALARS_SHOWN: Final = 4
 """A method's first few; the history keeps them all."""
 
 
+LEFT: Final = "seconds_left"
+"""What a method calls the time that it knows is left, which is shown in place of an estimate."""
+
+
 def _scalars(scalars: Mapping[str, float]) -> str:
-    shown = itertools.islice(scalars.items(), SCALARS_SHOWN)
+    shown = itertools.islice(((name, value) for name, value in scalars.items() if name != LEFT), SCALARS_SHOWN)
     return "  ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in shown)
 
 
@@ -51,8 +54,7 @@ class Listener:
             BarColumn(bar_width=28),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[left]}"),
             TextColumn("[dim]{task.fields[scalars]}"),
             console=console,
         )
@@ -75,20 +77,20 @@ class Listener:
 
     def __call__(self, stage: str, step: int, total: int, scalars: Mapping[str, float]) -> None:
         """Show that ``stage`` is at ``step`` of ``total``."""
-        if self._console.is_terminal:
-            if stage not in self._tasks:
-                self._tasks[stage] = self._live.add_task(stage, total=total, scalars="")
-            self._live.update(self._tasks[stage], completed=step, total=total, scalars=_scalars(scalars))
-            return
         now = time.monotonic()
         new = stage not in self._began
         if new:
             self._began[stage] = (now, step)
+        start, first = self._began[stage]
+        # a method knows best, as its steps may come to cost more; else at the pace so far
+        left = scalars.get(LEFT, (now - start) * (total - step) / (step - first) if step > first else None)
+        told = f"left {_duration(left)}" if left is not None and step < total else ""
+        if self._console.is_terminal:
+            if stage not in self._tasks:
+                self._tasks[stage] = self._live.add_task(stage, total=total, scalars="", left="")
+            self._live.update(self._tasks[stage], completed=step, total=total, scalars=_scalars(scalars), left=told)
+            return
         if new or step >= total or now - self._last >= PLAIN_INTERVAL:
             self._last = now
-            start, first = self._began[stage]
-            left = (now - start) * (total - step) / (step - first) if step > first else None
-            parts = [f"{stage:<20} {step}/{total}", _duration(now - start)]
-            parts += [f"left {_duration(left)}"] if left is not None and step < total else []
-            parts += [_scalars(scalars)] if scalars else []
-            self._console.print("  ".join(parts), highlight=False, soft_wrap=True)
+            parts = [f"{stage:<20} {step}/{total}", _duration(now - start), told, _scalars(scalars)]
+            self._console.print("  ".join(part for part in parts if part), highlight=False, soft_wrap=True)

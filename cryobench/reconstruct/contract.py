@@ -61,7 +61,10 @@ class Run(Protocol):
         ...
 
     def progress(self, step: int, total: int, images_seen: int = 0, **scalars: float) -> None:
-        """Report where the method is; scalars become the history that the report draws. Cheap: call it every step."""
+        """Report where the method is; scalars become the history that the report draws. Cheap: call it every step.
+
+        A scalar ``seconds_left`` is what users are shown as the time left, in place of an estimate from the pace so far.
+        """
         ...
 
     def snapshot(self, volume: Volume, images_seen: int = 0) -> None:

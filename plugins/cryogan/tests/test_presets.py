@@ -112,6 +112,14 @@ def test_progress_is_of_steps_or_of_the_budget() -> None:
     assert schedule.progress(1100, 0.0) == 1
 
 
+def test_what_is_left_is_counted_in_steps_of_the_box_at_hand() -> None:
+    schedule = Schedule(Params(steps=1000, coarsest=32, coarse_share=0.25), 100, 64)
+    # 250 of the 500 small steps, then 500 of three times the cost
+    assert schedule.left(250) == pytest.approx(250 + 3 * 500)
+    assert schedule.left(600) == pytest.approx(400)
+    assert schedule.left(1000) == 0
+
+
 def test_all_boxes_have_the_same_number_of_steps() -> None:
     schedule = Schedule(Params(steps=1000, coarsest=16, coarse_share=0.5), 100, 64)
     progress = [schedule.progress(step, 0.0) for step in range(1001)]

@@ -122,4 +122,5 @@ def test_progress_tells_losses_gradients_speed_and_time_left(
     assert last["images_per_second"] > 0
     assert last["discriminator_gradient"] > 0
     assert last["volume_gradient"] > 0
+    assert last["volume_loss"] > 0
     assert last["rewinds"] == 0

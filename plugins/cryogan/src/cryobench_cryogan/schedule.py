@@ -48,6 +48,13 @@ class Schedule:
         within = min(step * len(self.boxes) / self.steps - place, 1.0)
         return min(max(ends[place] + within * (ends[place + 1] - ends[place]), spent), 1.0)
 
+    def left(self, step: int) -> float:
+        """Steps still to come, counted in those of the box at hand, as those of later boxes cost more."""
+        if step >= self.steps:
+            return 0.0
+        done = self.progress(step, 0.0)
+        return (1 - done) / (self.progress(step + 1, 0.0) - done)
+
     def box_at(self, progress: float) -> int:
         """Side of the images when so much is done."""
         return self.boxes[sum(progress >= end for end in self._ends[:-1])]

@@ -140,6 +140,7 @@ class Stepper:
         self.team.average(gradients)
         if measure:
             self._measured["discriminator_loss"] = discriminator_loss(params.loss, of_real, of_simulated)
+            self._measured["volume_loss"] = volume_loss(params.loss, of_simulated)
             self._measured["score_spread"] = torch.cat([of_real, of_simulated]).std()
             self._measured["discriminator_gradient"] = torch.nn.utils.get_total_norm(gradients)
         with record_function("optimisers"):

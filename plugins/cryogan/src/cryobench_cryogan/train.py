@@ -24,6 +24,8 @@ from cryobench_cryogan.step import Stepper
 
 CHECKPOINT_SECONDS: Final = 30.0
 """Between checkpoints; a killed run loses at most the work of so long."""
+SHOWN: Final = ("discriminator_loss", "volume_loss", "signal_scale", "noise_scale")
+"""What of all that is measured is told first."""
 STEPS_AT_ONCE: Final = 8
 """Steps between looks at the clock and at what is measured, where looking makes a GPU or other processes wait."""
 
@@ -201,9 +203,9 @@ class Trainer:
             total,
             self.images_seen(),
             **{
-                **{name: measured[name] for name in ("discriminator_loss", "signal_scale", "noise_scale")},
+                **{name: measured[name] for name in SHOWN},
                 "images_per_second": self.schedule.images_per_step / pace,
-                "seconds_left": min((total - step) * pace, remaining),
+                "seconds_left": min(self.schedule.left(step) * pace, remaining),
                 "rewinds": self.state.rewound,
                 **measured,
             },
