@@ -132,7 +132,10 @@ def _width(params: Params) -> str:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that this process may still take: of the GPU, or of the machine and its control group less the other half's share."""
+    """Bytes that this process may still take: of the GPU, or of the machine and its control group less the other half's share.
+
+    Of a GPU it is all that is free: halves that run side by side have one each, unless a GPU was named for both.
+    """
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free
