@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from cryobench_cryogan import divergence
+from cryobench_cryogan import divergence, train
 from cryobench_cryogan.divergence import PATIENCE, GoodStates, Watch
 from cryobench_cryogan.method import Params
 from cryobench_cryogan.step import Stepper
@@ -78,6 +78,34 @@ def test_the_second_time_it_goes_further_back_and_then_gives_up(
     assert [told["step"] for told in run.told] == [*range(1, 13), 11, 12, *range(6, 13)]
 
 
+@pytest.mark.parametrize(("discriminator", "of_the_penalty"), [("templates", False), ("convolutions", True)])
+def test_giving_up_advises_only_what_the_discriminator_takes(
+    discriminator: str,
+    of_the_penalty: bool,
+    small: Callable[..., Params],
+    trained: Callable[..., Any],
+    recording_run: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spoil(monkeypatch, at=1, times=1, damage=set_nan)
+    with pytest.raises(ArithmeticError, match="try smaller -p learning_rate_discriminator") as error:
+        trained(small(discriminator=discriminator, rewinds=0), recording_run())
+    assert ("-p penalty" in str(error.value)) == of_the_penalty
+
+
+def collapse(monkeypatch: pytest.MonkeyPatch, after: int, until: int) -> None:
+    """Have every score be the same for some steps, until training went back."""
+    take = Stepper.take
+
+    def blind(self: Stepper, *arguments: Any) -> dict[str, torch.Tensor]:
+        measured = take(self, *arguments)
+        if after < self.state.step <= until and not self.state.rewound:
+            measured["score_spread"] = torch.zeros(())
+        return measured
+
+    monkeypatch.setattr(Stepper, "take", blind)
+
+
 def test_a_collapse_goes_back_to_before_it_began(
     small: Callable[..., Params],
     trained: Callable[..., Any],
@@ -87,18 +115,30 @@ def test_a_collapse_goes_back_to_before_it_began(
     """It is noticed only after it has lasted: what would have been kept meanwhile is no good state."""
     monkeypatch.setattr(divergence, "KEPT_EVERY", 5)
     monkeypatch.setattr(divergence, "PATIENCE", 8)
-    take = Stepper.take
-
-    def blind(self: Stepper, *arguments: Any) -> dict[str, torch.Tensor]:
-        measured = take(self, *arguments)
-        if self.state.step > 7 and not self.state.rewound:
-            measured["score_spread"] = torch.zeros(())
-        return measured
-
-    monkeypatch.setattr(Stepper, "take", blind)
+    collapse(monkeypatch, after=7, until=24)
     _, result = trained(small(), recording_run())
     assert "Diverged at step 16 (the discriminator gave every image the same score" in result.notes[-1]
     assert "went back to step 5 " in result.notes[-1]
+
+
+@pytest.mark.parametrize("until", [10, 24], ids=["a false alarm", "a collapse"])
+def test_no_checkpoint_is_written_while_a_collapse_is_suspected(
+    until: int,
+    small: Callable[..., Params],
+    trained: Callable[..., Any],
+    recording_run: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A run that is killed then would have nothing to go back to but the collapse."""
+    monkeypatch.setattr(divergence, "KEPT_EVERY", 5)
+    monkeypatch.setattr(divergence, "PATIENCE", 8)
+    monkeypatch.setattr(train, "CHECKPOINT_SECONDS", 0.0)
+    collapse(monkeypatch, after=7, until=until)
+    run, written = recording_run(), []
+    monkeypatch.setattr(run, "checkpoint", lambda _, step: written.append(step))
+    trained(small(), run)
+    again = range(11, 25) if until == 10 else range(6, 25)  # after it was over, or after going back to step 5
+    assert written == [*range(1, 8), *again]
 
 
 def test_a_huge_learning_rate_is_noticed(

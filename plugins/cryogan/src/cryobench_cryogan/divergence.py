@@ -72,10 +72,10 @@ class GoodStates:
             ArithmeticError: if that was done ``most`` times already.
         """
         if state.rewound >= most:
-            raise ArithmeticError(
-                f"diverged at step {state.step} ({why}), after {most} rewinds; try smaller -p learning_rate_discriminator and "
-                "-p learning_rate_volume, or a larger -p penalty"
-            )
+            advice = "smaller -p learning_rate_discriminator and -p learning_rate_volume"
+            if state.simulator.params.discriminator == "convolutions":  # templates have no penalty
+                advice += ", or a larger -p penalty"
+            raise ArithmeticError(f"diverged at step {state.step} ({why}), after {most} rewinds; try {advice}")
         kept = self._kept.pop() if len(self._kept) > 1 else self._kept[0]
         times, notes, left, seconds = state.rewound + 1, state.notes, state.step, state.seconds
         state.load(kept)

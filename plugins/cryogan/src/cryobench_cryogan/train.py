@@ -23,7 +23,7 @@ from cryobench_cryogan.state import State, copy_tensors
 from cryobench_cryogan.step import Stepper
 
 CHECKPOINT_SECONDS: Final = 30.0
-"""Between checkpoints; a killed run loses at most the work of so long."""
+"""Between checkpoints; a killed run loses at most the work of so long, but for what looked like a collapse."""
 SHOWN: Final = ("discriminator_loss", "volume_loss", "signal_scale", "noise_scale")
 """What of all that is measured is told first."""
 STEPS_AT_ONCE: Final = 8
@@ -139,7 +139,8 @@ class Trainer:
                 self._report(measured, remaining, total)
                 if state.step in marks:
                     run.snapshot(self.volume(), self.images_seen())
-                if time.monotonic() - saved > CHECKPOINT_SECONDS:
+                # a run that is resumed has nothing but its checkpoint to go back to
+                if time.monotonic() - saved > CHECKPOINT_SECONDS and not watch.suspects:
                     run.checkpoint(state.save(), state.step)
                     saved = time.monotonic()
         finally:
