@@ -53,6 +53,20 @@ class RecordingRun:
         return None if self.file is None else torch.load(io.BytesIO(self.file), weights_only=True)
 
 
+class Shapeless(torch.Generator):
+    """A generator for tensors without data."""
+
+    @property
+    def device(self) -> torch.device:  # type: ignore[override]
+        return torch.device("meta")
+
+
+@pytest.fixture
+def shapeless() -> torch.Generator:
+    """Draws on the device of tensors without data."""
+    return Shapeless()
+
+
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
     with torch_threads(1):

@@ -23,14 +23,6 @@ from cryobench.testing.tiny import tiny_run
 META = torch.device("meta")
 
 
-class Shapeless(torch.Generator):
-    """A generator for tensors without data."""
-
-    @property
-    def device(self) -> torch.device:  # type: ignore[override]
-        return META
-
-
 class Batches:
     """Features of real images, without data."""
 
@@ -58,23 +50,22 @@ def observed(tmp_path_factory: pytest.TempPathFactory) -> Observed:
     ids=["fast", "in turn", "Wasserstein in turn", "convolutions", "paper"],
 )
 def test_a_step_stays_on_its_device(
-    observed: Observed, chosen: dict[str, object], monkeypatch: pytest.MonkeyPatch
+    observed: Observed, shapeless: torch.Generator, chosen: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # there is none for this device
     params = Params(**{"batch": 4, "templates": 4, "channels": 2, **chosen})  # type: ignore[arg-type]
     if params.noise == "paired":  # half of the patches are from the micrographs of particles
         observed.micrographs = np.arange(len(observed)) % 3
         observed.patch_micrographs = np.arange(len(observed.noise_patches)) % 6
-    draw = Shapeless()
-    simulator = Simulator(observed, params, 1.0, draw, Team())
+    simulator = Simulator(observed, params, 1.0, shapeless, Team())
     assert (simulator.noise.partners is not None) == (params.noise == "paired")
-    network = build_discriminator(observed, params, simulator.noise.power, draw, False)
+    network = build_discriminator(observed, params, simulator.noise.power, shapeless, False)
     state = State(
         simulator,
         network,
         torch.optim.Adam([simulator.values, simulator.log_signal, simulator.log_noise]),
         torch.optim.Adam(network.parameters()),
-        draw,
+        shapeless,
         torch.zeros_like(simulator.values),
     )
     batches = Batches(params.batch, observed.box, network)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -11,8 +12,11 @@ from cryobench_cryogan.noise import Noise, Partners
 from cryobench_cryogan.parallel import Team
 from cryobench_cryogan.prepare import keep_disc, prepare, smooth
 from cryobench_cryogan.simulator import Simulator
+from cryobench_cryogan.train import Trainer
 
 from cryobench.dataset.view import Observed
+from cryobench.physics.project import transform_volume
+from cryobench.physics.symmetry import symmetrise
 
 CPU = torch.device("cpu")
 
@@ -136,3 +140,88 @@ def test_the_scale_is_that_of_the_prepared_images(observed: Observed, box: int) 
     images = coarse.read(slice(None)).images
     assert measure_scale(coarse, "disc") == pytest.approx(float(prepare(images, "disc").std()), rel=1e-4)
     assert measure_scale(coarse, "image") == pytest.approx(float(images.std((-2, -1)).mean()), rel=1e-4)
+
+
+def test_the_volume_is_imaged_with_its_symmetry_and_without_what_lies_outside(
+    observed: Observed, small: Callable[..., Params]
+) -> None:
+    draw = torch.Generator().manual_seed(2)
+    start = torch.rand(16, 16, 16, generator=draw)
+    for symmetric in (True, False):
+        params = small(symmetrise=symmetric, mask_radius=0.8)
+        simulator = Simulator(observed, params, 1.0, draw, Team())
+        with torch.no_grad():
+            simulator.values.copy_(start)
+            inside = simulator.constrained(simulator.values)
+            seen = simulator.transform().values
+        turned = inside[:, 1:, 1:].flip(1, 2)  # by 180 degrees around z: the centre is voxel 8
+        assert torch.allclose(turned, inside[:, 1:, 1:], atol=1e-5) == symmetric
+        assert inside[0].abs().max() == 0
+        assert torch.equal(seen, transform_volume(inside, observed.voxel_size).values)
+
+
+@pytest.mark.parametrize("preset", ["fast", "paper"])
+def test_a_step_leaves_a_symmetric_volume_without_negative_densities(
+    preset: str, observed: Observed, small: Callable[..., Params], recording_run: Callable[..., Any]
+) -> None:
+    for nonnegative in (True, False):
+        params = small(preset=preset, epochs=None, nonnegative=nonnegative)
+        trainer = Trainer(observed, params, recording_run())
+        for _ in range(3):
+            trainer.take_step()
+            assert (float(trainer.state.simulator.values.detach().min()) >= 0) == nonnegative
+        volume = trainer.volume()
+        assert float(volume.abs().max()) > 0
+        gap = float((symmetrise(volume, "D2") - volume).abs().max())
+        assert gap < 1e-4 * float(volume.abs().max())
+
+
+@pytest.mark.parametrize("preset", ["fast", "paper"])
+def test_the_scales_of_signal_and_noise_are_learned(
+    preset: str, observed: Observed, small: Callable[..., Params], recording_run: Callable[..., Any]
+) -> None:
+    trainer = Trainer(observed, small(preset=preset, epochs=None), recording_run())
+    for _ in range(4):
+        measured = trainer.take_step()
+    simulator = trainer.state.simulator
+    for name, logarithm in (("signal_scale", simulator.log_signal), ("noise_scale", simulator.log_noise)):
+        assert abs(float(logarithm.detach())) > 1e-4
+        assert measured[name] == pytest.approx(math.exp(float(logarithm.detach())))
+
+
+def test_images_are_scaled_signal_and_scaled_noise(observed: Observed, small: Callable[..., Params]) -> None:
+    """Linear in the exponentials of both logarithms, where images are not brought to variance 1 afterwards."""
+
+    def imaged(log_signal: float, log_noise: float) -> torch.Tensor:
+        simulator = Simulator(observed, small(), 1.0, torch.Generator().manual_seed(3), Team())
+        with torch.no_grad():
+            simulator.values.fill_(1.0)
+            simulator.log_signal.fill_(log_signal)
+            simulator.log_noise.fill_(log_noise)
+            return simulator(4)[0]
+
+    signal, noise = imaged(0.0, -50.0), imaged(-50.0, 0.0)
+    assert min(float(part.std()) for part in (signal, noise)) > 0.01
+    torch.testing.assert_close(imaged(math.log(3), math.log(2)), 3 * signal + 2 * noise, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["spectrum", "patches", "paired"])
+def test_members_of_a_team_form_the_parts_of_one_batch(
+    kind: str, observed: Observed, small: Callable[..., Params]
+) -> None:
+    """Poses, particles, patches and their turns: the shares of two, put together, are the batch of one."""
+    observed.micrographs = torch.arange(len(observed)) % 3
+    observed.patch_micrographs = torch.arange(len(observed.noise_patches)) % 6
+
+    def member(rank: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+        team = Team()
+        team.rank, team.size = rank, size
+        simulator = Simulator(observed, small(noise=kind), 1.0, torch.Generator().manual_seed(1), team)
+        with torch.no_grad():
+            simulator.values[6:10, 7:9, 8:13] = 1
+            return simulator(8)
+
+    images, rows = member(0, 1)
+    shared_images, shared_rows = map(torch.cat, zip(member(0, 2), member(1, 2), strict=True))
+    assert torch.equal(shared_rows, rows)
+    torch.testing.assert_close(shared_images, images, rtol=0, atol=1e-5)
