@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,9 +14,13 @@ from cryobench_cryogan.discriminator import ConvolutionalDiscriminator, count_nu
 from cryobench_cryogan.memory import estimate, find_place
 from cryobench_cryogan.method import Params
 from cryobench_cryogan.templates import count_template_numbers
+from cryobench_cryogan.train import Trainer
+from torch.utils._pytree import tree_leaves
 
+from cryobench.dataset.store import open_store
 from cryobench.dataset.view import Observed
 from cryobench.errors import Declined
+from cryobench.testing.tiny import tiny_run
 
 CPU = torch.device("cpu")
 
@@ -54,6 +60,64 @@ def test_more_takes_more(kind: str, observed: Observed, small: Callable[..., Par
         assert less.images == whole.images
     with_patches = estimate(observed, small(**chosen, noise="patches"), False, CPU)
     assert with_patches.images == whole.images + 4 * observed.noise_patches.numel()
+
+
+@pytest.fixture(scope="module")
+def larger(tmp_path_factory: pytest.TempPathFactory) -> Observed:
+    """A half-set in the largest box that the tiny scenario has."""
+    directory = tiny_run(tmp_path_factory.mktemp("larger"), box=24, particles=32)
+    return Observed(open_store(directory / "observed.zarr", "observed"), 1)
+
+
+@pytest.fixture
+def count(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Counts what a piece of work holds in live tensors at its worst."""
+    folder = Path(__file__).resolve().parents[3] / "benchmarks" / "gpu"
+    if not folder.is_dir():
+        pytest.skip("the counting of benchmarks/gpu is not here")
+    monkeypatch.syspath_prepend(folder)
+    return importlib.import_module("counting").count
+
+
+def tensors(thing: Any) -> list[torch.Tensor]:
+    return [leaf for leaf in tree_leaves(thing) if isinstance(leaf, torch.Tensor)]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"batch": 1, "templates": 1, "hidden": 1},
+        {"batch": 64, "templates": 64},
+        {"batch": 1, "templates": 256},
+        {"preset": "convolutions", "channels": 16, "batch": 32, "penalty": 0.0},
+        {"preset": "convolutions", "channels": 16, "batch": 32, "penalty_interval": 1},
+        {"preset": "convolutions", "channels": 64, "batch": 1, "penalty": 0.0},
+        {"preset": "paper", "channels": 16, "batch": 32, "epochs": None, "noise": "patches"},
+    ],
+    ids=["physics", "templates", "many templates", "convolutions", "R1", "many channels", "study"],
+)
+def test_the_formula_is_what_a_step_holds(
+    given: dict[str, Any],
+    larger: Observed,
+    small: Callable[..., Params],
+    count: Callable[..., Any],
+    recording_run: Callable[..., Any],
+) -> None:
+    """Live tensors are counted, operation by operation. In this small box terms count that the formula leaves out."""
+    params = small(**{"coarsest": None, **given})
+    trainer = Trainer(larger, params, recording_run())
+    trainer.take_step()  # moments and gradients are there from now on
+    state, images = trainer.state, trainer.images
+    assert images is not None
+    waiting = [images._held, *([state.simulator.noise.patches] if params.noise == "patches" else [])]
+    parameters = [*state.simulator.parameters(), *state.network.parameters()]
+    held = tensors([state.save(), [*state.network.buffers()], [p.grad for p in parameters], waiting])
+    peak = count(trainer.take_step, held).memory
+    need = estimate(larger, params, False, CPU)
+    assert 0.75 < peak / (need.on(CPU, True) - need.good_states) < 1.35
+    assert need.images == pytest.approx(sum(part.nbytes for part in tensors(waiting)), rel=0.03)
+    kept = sum(part.nbytes for part in tensors(state.copy()))
+    assert need.good_states == pytest.approx(2 * kept, rel=0.03)
 
 
 def test_images_wait_where_they_fit(

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -95,7 +97,7 @@ def test_learning_rates_do_not_rise_again_when_a_run_with_a_budget_goes_on(
         return measured
 
     monkeypatch.setattr(train.Trainer, "take_step", tick)
-    monkeypatch.setattr(train.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(train, "CHECKPOINT_SECONDS", 0.0)
     params = small(steps=1000, final_rate=0.01)
     run = recording_run(stop_at=20, left=lambda: 40 - clock[0])
@@ -107,6 +109,28 @@ def test_learning_rates_do_not_rise_again_when_a_run_with_a_budget_goes_on(
     assert rates == sorted(rates, reverse=True)
     assert rates[-1] == pytest.approx(0.01 * params.learning_rate_discriminator, rel=0.15)
     assert trainer.state.step == 39
+
+
+def test_a_checkpoint_is_written_every_minute_at_least(
+    small: Callable[..., Params],
+    trained: Callable[..., Any],
+    recording_run: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ten seconds a step, by a clock of its own; more often than twice a minute would be time lost in writing."""
+    clock, written = [0.0], []
+    take = train.Trainer.take_step
+
+    def tick(self: train.Trainer, *arguments: Any) -> dict[str, float]:
+        clock[0] += 10
+        return take(self, *arguments)
+
+    monkeypatch.setattr(train.Trainer, "take_step", tick)
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    run = recording_run()
+    monkeypatch.setattr(run, "checkpoint", lambda *_: written.append(clock[0]))
+    trained(small(steps=40, coarsest=None), run)
+    assert {20 <= later - earlier <= 60 for earlier, later in pairwise([0.0, *written, clock[0] + 20])} == {True}
 
 
 def test_progress_tells_losses_gradients_speed_and_time_left(
