@@ -92,12 +92,12 @@ def _amplitude(images: Images, power: Curve | Plane) -> Tensor:
 
 def turn(patches: Images, turns: Tensor) -> Images:
     """Square patches under the eight symmetries of the square, ``turns`` in 0 ... 7 (quarter turns, then flipped)."""
-    result = torch.empty_like(patches)
-    for code in range(8):
-        chosen = turns == code
-        moved = torch.rot90(patches[chosen], code % 4, dims=(-2, -1))
-        result[chosen] = moved.flip(-1) if code >= 4 else moved
-    return result
+    side = patches.shape[-1]
+    pixels = torch.arange(side**2, device=patches.device).view(side, side)
+    quarters = torch.stack([pixels.rot90(code) for code in range(4)])
+    sources = torch.cat([quarters, quarters.flip(-1)]).flatten(1)
+    # gathered, since to choose the patches of one kind the host would have to wait for their number
+    return patches.flatten(-2).gather(-1, sources[turns]).view(patches.shape)
 
 
 def cut(patches: Images, box: int, corners: Tensor) -> Float[Tensor, "batch {box} {box}"]:

@@ -16,7 +16,7 @@ from cryobench.physics.ctf import ContrastTransfer
 from cryobench.physics.detector import DetectorTransfer
 from cryobench.physics.fourier import fourier_crop_images, fourier_crop_volumes, shift_images
 from cryobench.physics.imaging import ImagingOperator, Slicing
-from cryobench.physics.noise import colour, whiten
+from cryobench.physics.noise import colour, turn, whiten
 from cryobench.physics.priors import poses_from_normals, shifts_from_uniforms
 from cryobench.physics.project import project_voxels
 from cryobench.physics.rotation import quaternion_to_matrix
@@ -59,6 +59,7 @@ def test_images_are_inserted_on_the_device_of_the_sums() -> None:
         pytest.param(lambda: symmetrise(VOLUME, "C3"), id="symmetrise"),
         pytest.param(lambda: colour(IMAGES, torch.ones(BOX // 2 + 1)), id="colour"),
         pytest.param(lambda: whiten(IMAGES, torch.ones(BOX, BOX // 2 + 1)), id="whiten"),
+        pytest.param(lambda: turn(IMAGES, torch.zeros(4, dtype=torch.long, device=META)), id="turn"),
         pytest.param(lambda: fourier_crop_images(IMAGES, 8), id="crop images"),
         pytest.param(lambda: fourier_crop_volumes(VOLUME, 8), id="crop volumes"),
         pytest.param(lambda: shift_images(IMAGES, torch.zeros(4, 2, device=META), 2.0), id="shift"),

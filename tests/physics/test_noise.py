@@ -131,6 +131,14 @@ def test_turns_are_the_eight_symmetries_of_the_square(box: int, seed: int) -> No
         assert {tuple(result.flatten().tolist()) for result in again} == distinct
 
 
+@given(box=BOXES, seed=SEEDS)
+def test_each_patch_takes_the_quarter_turns_and_the_flip_of_its_own_number(box: int, seed: int) -> None:
+    patches, turns = white(24, box, seed), torch.randint(8, (24,), generator=torch.Generator().manual_seed(seed))
+    for patch, code, turned in zip(patches, turns.tolist(), turn(patches, turns), strict=True):
+        quarters = torch.rot90(patch, code % 4, dims=(-2, -1))
+        assert torch.equal(turned, quarters.flip(-1) if code >= 4 else quarters)
+
+
 @given(box=st.integers(1, 9), seed=SEEDS)
 def test_windows_are_cut_at_their_corners(box: int, seed: int) -> None:
     patches = white(3, 9, seed)

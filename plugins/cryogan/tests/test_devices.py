@@ -46,8 +46,9 @@ def observed(tmp_path_factory: pytest.TempPathFactory) -> Observed:
         {"preset": "convolutions", "together": False, "n_discr": 2, "loss": "wasserstein", "penalty_interval": 1},
         {"preset": "convolutions"},
         {"preset": "paper", "batch": 4, "noise": "paired"},
+        {"preset": "paper", "batch": 4, "noise": "patches"},
     ],
-    ids=["fast", "in turn", "Wasserstein in turn", "convolutions", "paper"],
+    ids=["fast", "in turn", "Wasserstein in turn", "convolutions", "paper", "paper, unpaired"],
 )
 def test_a_step_stays_on_its_device(
     observed: Observed, shapeless: torch.Generator, chosen: dict[str, object], monkeypatch: pytest.MonkeyPatch
