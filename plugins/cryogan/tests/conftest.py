@@ -67,6 +67,14 @@ def shapeless() -> torch.Generator:
     return Shapeless()
 
 
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> torch.device:
+    """Every device this machine has."""
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    return torch.device(request.param)
+
+
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
     with torch_threads(1):
