@@ -1,6 +1,6 @@
 """Every check that needs a GPU, in one call: tests, rates, memory, agreement with the CPU. Prints and keeps what it finds.
 
-    python benchmarks/gpu/check.py --out runs/gpu                       # about eight minutes
+    python benchmarks/gpu/check.py --out runs/gpu                       # about nine minutes
     python benchmarks/gpu/check.py --out runs/gpu --only operator tests
     python benchmarks/gpu/check.py --device cpu --tiny --out /tmp/check # that it runs at all
 
@@ -30,6 +30,7 @@ from cryobench_cryogan.method import Params
 from cryobench_cryogan.train import has_fast_bfloat16
 from torch import Tensor
 
+from cryobench.conventions import HALVES
 from cryobench.dataset.store import open_store
 from cryobench.dataset.view import Observed
 from cryobench.evaluate.align import align
@@ -85,7 +86,8 @@ def seconds(settings: Settings, work: Callable[[], object]) -> float:
     """Of one call of ``work``, the best of three spells; the first call is not counted."""
     work()
     settings.synchronise()
-    rounds, found = 1, []
+    rounds = 1
+    found: list[float] = []
     while len(found) < 3:
         began = time.perf_counter()
         for _ in range(rounds):
@@ -129,7 +131,11 @@ def check_machine(settings: Settings) -> Rows:
 
 def check_tests(settings: Settings) -> Rows:
     """The tests that need a device; skipped ones are counted, since they prove nothing."""
-    runs = (["tests", "-m", "gpu"], ["tests/physics", "-k", "cuda or astra"])
+    runs = (
+        ["tests", "-m", "gpu"],
+        ["plugins/cryogan/tests", "-m", "gpu"],
+        ["tests/physics", "-k", "cuda or astra"],
+    )
     for words in runs[:0] if settings.tiny else runs:
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *words]
         began = time.perf_counter()
@@ -239,38 +245,53 @@ def formula(directory: Path, params: dict[str, Any], device: torch.device) -> in
     return estimate(observed, chosen, half, device).on(device, resident=True)
 
 
-def check_cryogan(settings: Settings) -> Rows:
-    """Training at the native box: real images per second once it is under way, and peak memory."""
-    particles, budget = (64, 0.5) if settings.tiny else (4096, 45.0)
+def train(settings: Settings, preset: str, changes: dict[str, Any], halves: tuple[int, ...], budget: float) -> Rows:
+    """Training at the native box alone until the budget ends it: real images per second once under way, and peak memory."""
     directory = settings.out / "training"
-    simulate(settings.scenario(settings.native, particles), directory, device=str(settings.device))
+    simulate(settings.scenario(settings.native, 64 if settings.tiny else 4096), directory, device=str(settings.device))
+    params = {"preset": preset, "coarsest": None, "steps": 10**6, "snapshots": 0, **changes}
+    if settings.tiny:
+        params |= {"batch": 2, "templates": 2, "channels": 2}
+        budget = 0.7
+    expected = formula(directory, params, settings.device)
+    began, device = time.perf_counter(), str(settings.device)
+    reconstruct(directory, "cryogan", params, device=device, budget=budget, overwrite=True, workers=1, halves=halves)
+    wall = time.perf_counter() - began
+    for half in halves:
+        group: Any = zarr.open_group(directory / "predicted.zarr" / f"half{half}", mode="r")
+        clock, seen = (np.asarray(group[f"history_{name}"][:]) for name in ("seconds", "images_seen"))
+        # by the first report all is compiled; a third of what follows is for warming up
+        start = int(np.searchsorted(clock, clock[0] + (clock[-1] - clock[0]) / 3, side="right")) - 1
+        spent = float(clock[-1] - clock[start])
+        rate = float(seen[-1] - seen[start]) / spent if spent else None
+        yield {
+            "preset": preset,
+            "with": ", ".join(f"{name}={value}" for name, value in changes.items()),
+            "box": settings.native,
+            "half": half,
+            "steps": group.attrs["steps"],
+            "to the first report, s": float(clock[0]),
+            "real images/s": rate,
+            "of the study's 68": rate and rate / STUDY,
+            "peak GiB": float(group.attrs["peak_memory_bytes"]) / 2**30,
+            "formula GiB": expected / 2**30,
+            "wall s": wall,
+            "notes": " ".join(group.attrs["notes"]),
+        }
+
+
+def check_cryogan(settings: Settings) -> Rows:
+    """Training with our discriminator and the study's, and with convolutions in either width (float32's are PyTorch's TF32)."""
     for preset in ("fast", "paper"):
-        params: dict[str, Any] = {"preset": preset}
-        if settings.tiny:
-            params |= {"batch": 2, "templates": 2, "channels": 2}
-        expected = formula(directory, params, settings.device)
-        began = time.perf_counter()
-        reconstruct(directory, "cryogan", params, device=str(settings.device), budget=budget, overwrite=True, workers=1)
-        wall = time.perf_counter() - began
-        for half in (1, 2):
-            group = zarr.open_group(directory / "predicted.zarr" / f"half{half}", mode="r")
-            clock, seen = (np.asarray(group[f"history_{name}"][:]) for name in ("seconds", "images_seen"))
-            # from the first third on: smaller boxes, compiling and warming up are over
-            start = int(np.searchsorted(clock, clock[-1] / 3))
-            spent = clock[-1] - clock[start]
-            rate = (seen[-1] - seen[start]) / spent if spent > 0 else seen[-1] / clock[-1]
-            yield {
-                "preset": preset,
-                "box": settings.native,
-                "half": half,
-                "steps": group.attrs["steps"],
-                "real images/s": rate,
-                "of the study's 68": rate / STUDY,
-                "peak GiB": float(group.attrs["peak_memory_bytes"]) / 2**30,
-                "formula GiB": expected / 2**30,
-                "wall s of both": wall,
-                "notes": " ".join(group.attrs["notes"]),
-            }
+        yield from train(settings, preset, {}, HALVES, 20.0)
+    for bfloat16 in (True, False):
+        yield from train(settings, "convolutions", {"bfloat16": bfloat16}, (1,), 20.0)
+
+
+def check_compiled(settings: Settings) -> Rows:
+    """Training with the discriminator compiled, beside the same as it is."""
+    yield from train(settings, "fast", {}, (1,), 20.0)
+    yield from train(settings, "fast", {"compile": True}, (1,), 90.0)  # compiling is on the same clock
 
 
 SECTIONS: dict[str, Callable[[Settings], Rows]] = {
@@ -279,6 +300,7 @@ SECTIONS: dict[str, Callable[[Settings], Rows]] = {
     "tests": check_tests,
     "operator": check_operator,
     "cryogan": check_cryogan,
+    "compile": check_compiled,
     "simulation": check_simulation,
     "alignment": check_alignment,
 }

@@ -1,10 +1,12 @@
 """What a piece of PyTorch work costs on a device that is not here: launches, bytes moved, arithmetic, memory.
 
-The work runs on ``meta`` tensors, which have shapes and no data, so that the native box costs no time and no memory.
+The work runs on ``meta`` tensors, which have shapes and no data, so that the native box costs no time and no memory. What it
+does within ``torch.profiler.record_function`` is filed under that name, its gradients under the name where they are asked for.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -59,38 +61,59 @@ class Cost:
         return max(busy, self.launches * device.launch)
 
 
-class _Counting(TorchDispatchMode):
+OTHER = "other"
+"""Phase of what is done under no name."""
+
+
+class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts launches, bytes as if every operation read its inputs from memory and wrote its results there, and what is held."""
 
     def __init__(self, held: Iterable[Tensor]) -> None:
-        super().__init__()
-        self.launches, self.traffic, self.arithmetic, self.peak = 0, 0, 0, 0
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.costs: defaultdict[str, Cost] = defaultdict(lambda: Cost(0, 0, 0))
+        self._phases: list[str] = []
         self._alive: dict[int, tuple[StorageWeakRef, int]] = {}
         self._note(held)
 
     def _note(self, values: Any) -> None:
         for leaf in tree_leaves(values):
-            if isinstance(leaf, Tensor):
-                kept = StorageWeakRef(leaf.untyped_storage())
+            if isinstance(leaf, Tensor) and leaf.device.type != "cpu":
+                kept = StorageWeakRef(leaf.untyped_storage())  # type: ignore[no-untyped-call]
                 self._alive.setdefault(kept.cdata, (kept, leaf.untyped_storage().nbytes()))
-        self._alive = {key: entry for key, entry in self._alive.items() if not entry[0].expired()}
-        self.peak = max(self.peak, sum(size for _, size in self._alive.values()))
+        gone = [key for key, (kept, _) in self._alive.items() if kept.expired()]  # type: ignore[no-untyped-call]
+        for key in gone:
+            del self._alive[key]
+        held = sum(size for _, size in self._alive.values())
+        self._add(Cost(0, 0, 0, held))
+
+    def _add(self, cost: Cost) -> None:
+        phase = self._phases[0] if self._phases else OTHER  # optimisers name theirs within ours
+        self.costs[phase] = self.costs[phase] + cost
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.namespace == "profiler":  # record_function begins or ends
+            if "enter" in func.overloadpacket.__name__:
+                self._phases.append(args[0])
+            else:
+                self._phases.pop()
+            return func(*args, **(kwargs or {}))
         result = func(*args, **(kwargs or {}))
+        if all(leaf.device.type == "cpu" for leaf in tree_leaves((args, kwargs, result)) if isinstance(leaf, Tensor)):
+            return result  # the processor by itself: counters of steps, single numbers
         self._note(result)
         if func.is_view or func in (torch.ops.aten.detach.default, torch.ops.aten.empty.memory_format):
             return result
-        read, written, name = _bytes((args, kwargs)), _bytes(result), func.overloadpacket.__name__
+        read, name = _bytes((args, kwargs)), func.overloadpacket.__name__
+        written = _bytes(args[0] if result is None else result)  # of a whole list in place, nothing is returned
         if name in ("index_select", "index", "gather"):
             read = written + _bytes(args[1:])  # of the table, what is asked for
         elif name.startswith("_fft"):
             passes = len(args[1])
             read, written = passes * read, passes * written
+        arithmetic = 0
         if func.overloadpacket in flop_registry:  # matrix products and convolutions; the rest is as good as free
-            self.arithmetic += flop_registry[func.overloadpacket](*args, **(kwargs or {}), out_val=result)
-        self.launches += 1
-        self.traffic += read + written
+            arithmetic = flop_registry[func.overloadpacket](*args, **(kwargs or {}), out_val=result)
+        self._add(Cost(1, read + written, arithmetic))
         return result
 
 
@@ -100,7 +123,11 @@ def _bytes(values: Any) -> int:
 
 def count(work: Callable[[], object], held: Iterable[Tensor]) -> Cost:
     """The cost of ``work``; ``held`` are tensors that are there before it and after."""
-    held = list(held)
-    with _Counting(held) as counting:
+    return sum(count_phases(work, held).values(), Cost(0, 0, 0))
+
+
+def count_phases(work: Callable[[], object], held: Iterable[Tensor]) -> dict[str, Cost]:
+    """The cost of ``work`` by its phases."""
+    with _Counting(list(held)) as counting:
         work()
-    return Cost(counting.launches, counting.traffic, counting.arithmetic, counting.peak)
+    return dict(counting.costs)

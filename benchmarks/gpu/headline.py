@@ -5,6 +5,9 @@
 A call ends with status 75 where there is more to do; the same command then goes on: a begun dataset from its whole parts, a
 half from its last checkpoint. The last call evaluates and writes result.json and report.html, and prints the figures beside the
 published ones. The dataset is simulated on the device; no network is needed where CRYOBENCH_DATA holds the atomic model.
+
+`fast` and `convolutions` fill `--minutes`, which their boxes and learning rates follow. The study's presets go by epochs, not
+by the clock: they take all their steps unless `--minutes` is given, and what that cut short is said beside the figures.
 """
 
 from __future__ import annotations
@@ -19,6 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import zarr
+from cryobench_cryogan.method import Params
+from cryobench_cryogan.schedule import Schedule
+
 from cryobench import pipeline
 from cryobench.pipeline import Method
 from cryobench.report.reading import find_objection
@@ -30,6 +37,10 @@ from cryobench.suite.spec import Row, Size, load_suite
 
 SUITE, ROW = "betagal-imaging", "-20 dB, no shifts"
 MORE_TO_DO = 75
+MINUTES = 10.0
+"""Of each half, where training goes by the clock."""
+STEPS_A_SECOND = 1000
+"""More than eager PyTorch can launch, so that never the steps end a training that goes by the clock."""
 EVALUATION = 240.0
 """Seconds that a call must have left to begin evaluating."""
 
@@ -71,13 +82,26 @@ def choose_cell(tiny: bool) -> tuple[Scenario, Row]:
     return scenario_of(small, Size(box=32, particles=64), "phantom"), row
 
 
+def choose_training(preset: str, given: dict[str, Any], minutes: float | None) -> tuple[dict[str, Any], float]:
+    """Parameters of the method and the budget of each half in seconds: infinite where training goes by epochs."""
+    params = {"preset": preset, **given}
+    if Params.model_validate(params).epoch_decay is not None:
+        return params, math.inf if minutes is None else 60 * minutes
+    budget = 60 * (MINUTES if minutes is None else minutes)
+    by_the_clock = {} if given.keys() & {"steps", "epochs"} else {"steps": max(1, round(STEPS_A_SECOND * budget))}
+    return {**params, **by_the_clock}, budget
+
+
 def run(options: argparse.Namespace, call: Call) -> None:
     """All stages; what is done already is not done again."""
     scenario, row = choose_cell(options.tiny)
     directory: Path = options.out
     directory.mkdir(parents=True, exist_ok=True)
-    params: dict[str, Any] = {"preset": options.preset, **json.loads(options.params)}
-    method = Method("cryogan", params, options.device, 60 * options.minutes, workers=1)
+    params, budget = choose_training(options.preset, json.loads(options.params), options.minutes)
+    schedule = Schedule(Params.model_validate(params), scenario.particles // 2, scenario.image.box)
+    until = "however long they take" if math.isinf(budget) else f"or {budget / 60:g} min"
+    print(f"Each half: {schedule.steps:,} steps, {until}.", flush=True)
+    method = Method("cryogan", params, options.device, budget, workers=1)
     simulate(
         scenario,
         directory,
@@ -91,7 +115,17 @@ def run(options: argparse.Namespace, call: Call) -> None:
     # with the true poses, too: the yardstick beside the result
     pipeline.prepare(scenario, directory, seed=options.seed, workers=1, listener=call.listen)
     result = pipeline.judge(directory)
+    for half in (1, 2):
+        group: Any = zarr.open_group(directory / "predicted.zarr" / f"half{half}", mode="r")
+        print(tell_steps(half, int(group.attrs["steps"]), schedule))
     print(tell(result, row))
+
+
+def tell_steps(half: int, taken: int, schedule: Schedule) -> str:
+    """How many steps a half took; and, where its learning rates did not follow the budget, that it did not end by itself."""
+    short = schedule.params.epoch_decay is not None and taken < schedule.steps
+    left = f"; cut short, with learning rates at {schedule.rate(taken, 1.0):.2g} of the first" if short else ""
+    return f"Half {half}: {taken:,} steps{left}."
 
 
 def tell(result: dict[str, Any], row: Row) -> str:
@@ -114,7 +148,11 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("runs/headline"))
     parser.add_argument("--preset", default="fast")
     parser.add_argument("--params", default="{}", help='more parameters, as JSON: {"symmetrise": false} for C1')
-    parser.add_argument("--minutes", type=float, default=10.0, help="training time of each half, over all calls")
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        help=f"training time of each half, over all calls; {MINUTES:g} unless the preset goes by epochs, which then has no limit",
+    )
     parser.add_argument("--budget-per-call", type=float, default=8.5, help="minutes after which a call ends")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda")
