@@ -120,6 +120,12 @@ def test_what_is_left_is_counted_in_steps_of_the_box_at_hand() -> None:
     assert schedule.left(1000) == 0
 
 
+def test_snapshots_are_due_by_steps_or_by_the_budget() -> None:
+    schedule = Schedule(Params(steps=1600, snapshots=4), 100, 32)
+    assert [schedule.due(step, 0.0) for step in (0, 99, 100, 400, 899, 900, 1600)] == [0, 0, 1, 2, 2, 3, 4]
+    assert [schedule.due(100, spent) for spent in (0.0, 0.24, 0.25, 0.6, 1.0)] == [1, 1, 2, 3, 4]
+
+
 def test_all_boxes_have_the_same_number_of_steps() -> None:
     schedule = Schedule(Params(steps=1000, coarsest=16, coarse_share=0.5), 100, 64)
     progress = [schedule.progress(step, 0.0) for step in range(1001)]

@@ -133,6 +133,25 @@ def test_a_checkpoint_is_written_every_minute_at_least(
     assert {20 <= later - earlier <= 60 for earlier, later in pairwise([0.0, *written, clock[0] + 20])} == {True}
 
 
+def test_a_budget_that_ends_early_has_its_snapshots_all_the_same(
+    small: Callable[..., Params],
+    trained: Callable[..., Any],
+    recording_run: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock, take = [0], train.Trainer.take_step
+
+    def tick(self: train.Trainer, *arguments: Any) -> dict[str, float]:
+        clock[0] += 1
+        return take(self, *arguments)
+
+    monkeypatch.setattr(train.Trainer, "take_step", tick)
+    monkeypatch.setattr(train.time, "monotonic", lambda: clock[0])
+    run = recording_run(left=lambda: 32 - clock[0])
+    trained(small(steps=100_000, snapshots=4), run)
+    assert len(run.snapshots) == 4  # at 1/16, 1/4 and 9/16 of the budget, and at its end
+
+
 def test_progress_tells_losses_gradients_speed_and_time_left(
     small: Callable[..., Params], trained: Callable[..., Any], recording_run: Callable[..., Any]
 ) -> None:

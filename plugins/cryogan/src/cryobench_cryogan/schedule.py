@@ -98,3 +98,7 @@ class Schedule:
         """Steps at which snapshots are due: denser at the start, where the volume changes most."""
         count = self.params.snapshots
         return {round(self.steps * (k + 1) ** 2 / count**2) for k in range(count)}
+
+    def due(self, step: int, spent: float) -> int:
+        """Snapshots that are due so far: by the steps done or, if that is more, by as much of the budget."""
+        return max(sum(step >= mark for mark in self.marks()), math.floor(self.params.snapshots * spent**0.5))

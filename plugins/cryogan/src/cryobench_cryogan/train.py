@@ -112,6 +112,8 @@ class Trainer:
                 self._enter(kept["box"])
             self.state.load(kept)
         good, watch, marks = GoodStates(self.state), Watch(self.params.loss), self.schedule.marks()
+        shown: int | None = None  # snapshots so far
+        shown_at = -1
         before = self.state.seconds
         saved = began = time.monotonic()
         self.first = self.state.step, before
@@ -123,8 +125,10 @@ class Trainer:
                     break
                 # the share of the budget that is spent, which is the share of the steps that it allows at the pace so far
                 spent = 0.0 if math.isinf(remaining) else seconds / (seconds + remaining)
+                if shown is None:
+                    shown = self.schedule.due(self.state.step, spent)
                 box = self.schedule.box_at(self.schedule.progress(self.state.step, spent))
-                if box > self.state.simulator.observed.box:
+                if box > self.state.simulator.observed.box and not watch.suspects:
                     self._enter(box, self.state)
                     good, watch = GoodStates(self.state), Watch(self.params.loss)
                     self.first = self.state.step, before + time.monotonic() - began
@@ -137,8 +141,9 @@ class Trainer:
                 if not watch.suspects:
                     good.keep(state)
                 self._report(measured, remaining, total)
-                if state.step in marks:
+                if (due := self.schedule.due(state.step, spent)) > shown:
                     run.snapshot(self.volume(), self.images_seen())
+                    shown, shown_at = due, state.step
                 # a run that is resumed has nothing but its checkpoint to go back to
                 if time.monotonic() - saved > CHECKPOINT_SECONDS and not watch.suspects:
                     run.checkpoint(state.save(), state.step)
@@ -147,7 +152,7 @@ class Trainer:
             assert self.images is not None
             self.images.close()
         state = self.state
-        if self.params.snapshots and state.step not in marks:
+        if self.params.snapshots and state.step != shown_at:
             run.snapshot(self.volume(), self.images_seen())
         with torch.no_grad():
             examples, _ = state.simulator(16 * self.team.size)
