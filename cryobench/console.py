@@ -84,7 +84,8 @@ class Listener:
         start, first = self._began[stage]
         # a method knows best, as its steps may come to cost more; else at the pace so far
         left = scalars.get(LEFT, (now - start) * (total - step) / (step - first) if step > first else None)
-        told = f"left {_duration(left)}" if left is not None and step < total else ""
+        # of the first step, which takes what all others need, nothing can be told
+        told = f"left {_duration(left)}" if left is not None and step < total and not new else ""
         if self._console.is_terminal:
             if stage not in self._tasks:
                 self._tasks[stage] = self._live.add_task(stage, total=total, scalars="", left="")
