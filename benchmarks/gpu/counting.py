@@ -68,8 +68,9 @@ OTHER = "other"
 class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts launches, bytes as if every operation read its inputs from memory and wrote its results there, and what is held."""
 
-    def __init__(self, held: Iterable[Tensor]) -> None:
+    def __init__(self, held: Iterable[Tensor], device: str) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self._device = device
         self.costs: defaultdict[str, Cost] = defaultdict(lambda: Cost(0, 0, 0))
         self._phases: list[str] = []
         self._alive: dict[int, tuple[StorageWeakRef, int]] = {}
@@ -77,7 +78,7 @@ class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _note(self, values: Any) -> None:
         for leaf in tree_leaves(values):
-            if isinstance(leaf, Tensor) and leaf.device.type != "cpu":
+            if isinstance(leaf, Tensor) and leaf.device.type == self._device:
                 kept = StorageWeakRef(leaf.untyped_storage())  # type: ignore[no-untyped-call]
                 self._alive.setdefault(kept.cdata, (kept, leaf.untyped_storage().nbytes()))
         gone = [key for key, (kept, _) in self._alive.items() if kept.expired()]  # type: ignore[no-untyped-call]
@@ -98,7 +99,8 @@ class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self._phases.pop()
             return func(*args, **(kwargs or {}))
         result = func(*args, **(kwargs or {}))
-        if all(leaf.device.type == "cpu" for leaf in tree_leaves((args, kwargs, result)) if isinstance(leaf, Tensor)):
+        tensors = [leaf for leaf in tree_leaves((args, kwargs, result)) if isinstance(leaf, Tensor)]
+        if tensors and all(leaf.device.type != self._device for leaf in tensors):
             return result  # the processor by itself: counters of steps, single numbers
         self._note(result)
         if func.is_view or func in (torch.ops.aten.detach.default, torch.ops.aten.empty.memory_format):
@@ -121,13 +123,13 @@ def _bytes(values: Any) -> int:
     return sum(leaf.numel() * leaf.element_size() for leaf in tree_leaves(values) if isinstance(leaf, Tensor))
 
 
-def count(work: Callable[[], object], held: Iterable[Tensor]) -> Cost:
-    """The cost of ``work``; ``held`` are tensors that are there before it and after."""
-    return sum(count_phases(work, held).values(), Cost(0, 0, 0))
+def count(work: Callable[[], object], held: Iterable[Tensor], device: str = "meta") -> Cost:
+    """The cost of ``work`` on one kind of device; ``held`` are tensors that are there before it and after."""
+    return sum(count_phases(work, held, device).values(), Cost(0, 0, 0))
 
 
-def count_phases(work: Callable[[], object], held: Iterable[Tensor]) -> dict[str, Cost]:
+def count_phases(work: Callable[[], object], held: Iterable[Tensor], device: str = "meta") -> dict[str, Cost]:
     """The cost of ``work`` by its phases."""
-    with _Counting(list(held)) as counting:
+    with _Counting(list(held), device) as counting:
         work()
     return dict(counting.costs)

@@ -112,7 +112,7 @@ def test_the_formula_is_what_a_step_holds(
     waiting = [images._held, *([state.simulator.noise.patches] if params.noise == "patches" else [])]
     parameters = [*state.simulator.parameters(), *state.network.parameters()]
     held = tensors([state.save(), [*state.network.buffers()], [p.grad for p in parameters], waiting])
-    peak = count(trainer.take_step, held).memory
+    peak = count(trainer.take_step, held, "cpu").memory
     need = estimate(larger, params, False, CPU)
     assert 0.75 < peak / (need.on(CPU, True) - need.good_states) < 1.35
     assert need.images == pytest.approx(sum(part.nbytes for part in tensors(waiting)), rel=0.03)
