@@ -27,6 +27,7 @@ from cryobench_cryogan.method import Params
 from cryobench_cryogan.schedule import Schedule
 
 from cryobench import pipeline
+from cryobench.conventions import HALVES
 from cryobench.pipeline import Method
 from cryobench.report.reading import find_objection
 from cryobench.report.table import format_found
@@ -115,7 +116,7 @@ def run(options: argparse.Namespace, call: Call) -> None:
     # with the true poses, too: the yardstick beside the result
     pipeline.prepare(scenario, directory, seed=options.seed, workers=1, listener=call.listen)
     result = pipeline.judge(directory)
-    for half in (1, 2):
+    for half in HALVES:
         group: Any = zarr.open_group(directory / "predicted.zarr" / f"half{half}", mode="r")
         print(tell_steps(half, int(group.attrs["steps"]), schedule))
     print(tell(result, row))

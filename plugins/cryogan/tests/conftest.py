@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from cryobench_cryogan.method import Params
+from cryobench_cryogan.step import Stepper
 from cryobench_cryogan.train import Trainer
 
 from cryobench.dataset.store import open_store
@@ -90,6 +92,49 @@ def tiny_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def observed(tiny_directory: Path) -> Observed:
     """The first half of the tiny dataset: 96 images of 16 pixels."""
     return Observed(open_store(tiny_directory / "observed.zarr", "observed"), 1)
+
+
+@pytest.fixture
+def name_micrographs() -> Callable[[Observed], None]:
+    """Have half of the noise patches be from the micrographs of particles."""
+
+    def name(observed: Observed) -> None:
+        observed.micrographs = torch.arange(len(observed)) % 3
+        observed.patch_micrographs = torch.arange(len(observed.noise_patches)) % 6
+
+    return name
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], Callable[[], float]]:
+    """``clock(10)`` has every step of training take ten seconds, and nothing else any; what it returns tells the time."""
+
+    def start(seconds: float) -> Callable[[], float]:
+        time_now, take = [0.0], Trainer.take_step
+
+        def tick(self: Trainer, *arguments: Any) -> dict[str, float]:
+            time_now[0] += seconds
+            return take(self, *arguments)
+
+        monkeypatch.setattr(Trainer, "take_step", tick)
+        monkeypatch.setattr(time, "monotonic", lambda: time_now[0])
+        return lambda: time_now[0]
+
+    return start
+
+
+@pytest.fixture
+def boxes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Step and box of every step that is taken."""
+    found: list[tuple[int, int]] = []
+    take = Stepper.take
+
+    def note(self: Stepper, *arguments: Any) -> dict[str, torch.Tensor]:
+        found.append((self.state.step, self.state.simulator.observed.box))
+        return take(self, *arguments)
+
+    monkeypatch.setattr(Stepper, "take", note)
+    return found
 
 
 @pytest.fixture

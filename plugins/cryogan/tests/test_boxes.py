@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from cryobench_cryogan import divergence, train
+from cryobench_cryogan import divergence
 from cryobench_cryogan.method import Params
 from cryobench_cryogan.parallel import Team
 from cryobench_cryogan.simulator import Simulator
@@ -19,20 +19,6 @@ from cryobench.physics.fourier import fourier_crop_images, fourier_crop_volumes,
 
 TWO_BOXES = {"coarsest": 8, "coarse_share": 0.25}
 """Of 24 steps, 12 in the smaller one; of a budget, at most a quarter."""
-
-
-@pytest.fixture
-def boxes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
-    """Step and box of every step that is taken."""
-    found: list[tuple[int, int]] = []
-    take = Stepper.take
-
-    def note(self: Stepper, *arguments: Any) -> dict[str, torch.Tensor]:
-        found.append((self.state.step, self.state.simulator.observed.box))
-        return take(self, *arguments)
-
-    monkeypatch.setattr(Stepper, "take", note)
-    return found
 
 
 @pytest.mark.parametrize("discriminator", ["templates", "convolutions"])
@@ -57,19 +43,11 @@ def test_a_budget_moves_on_as_steps_do(
     observed: Observed,
     small: Callable[..., Params],
     recording_run: Callable[..., Any],
-    monkeypatch: pytest.MonkeyPatch,
+    clock: Callable[[float], Callable[[], float]],
 ) -> None:
     """One second a step, 20 of them, a quarter in the smaller box."""
-    clock = [0.0]
-    take = Trainer.take_step
-
-    def tick(self: Trainer, *arguments: Any) -> dict[str, float]:
-        clock[0] += 1
-        return take(self, *arguments)
-
-    monkeypatch.setattr(Trainer, "take_step", tick)
-    monkeypatch.setattr(train.time, "monotonic", lambda: clock[0])
-    Trainer(observed, small(steps=1000, **TWO_BOXES), recording_run(left=lambda: 20 - clock[0])).train()
+    now = clock(1)
+    Trainer(observed, small(steps=1000, **TWO_BOXES), recording_run(left=lambda: 20 - now())).train()
     assert boxes == [(step, 8 if step < 5 else 16) for step in range(20)]
 
 

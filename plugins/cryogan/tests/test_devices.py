@@ -59,13 +59,16 @@ def observed(tmp_path_factory: pytest.TempPathFactory) -> Observed:
     ids=["fast", "in turn", "Wasserstein in turn", "convolutions", "paper", "paper, unpaired"],
 )
 def test_a_step_stays_on_its_device(
-    observed: Observed, shapeless: torch.Generator, chosen: dict[str, object], monkeypatch: pytest.MonkeyPatch
+    observed: Observed,
+    shapeless: torch.Generator,
+    chosen: dict[str, object],
+    name_micrographs: Callable[[Observed], None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # there is none for this device
     params = Params.model_validate({"batch": 4, "templates": 4, "channels": 2, **chosen})
-    if params.noise == "paired":  # half of the patches are from the micrographs of particles
-        observed.micrographs = torch.arange(len(observed)) % 3
-        observed.patch_micrographs = torch.arange(len(observed.noise_patches)) % 6
+    if params.noise == "paired":
+        name_micrographs(observed)
     simulator = Simulator(observed, params, 1.0, shapeless, Team())
     assert (simulator.noise.partners is not None) == (params.noise == "paired")
     network = build_discriminator(observed, params, simulator.noise.power, shapeless, False)

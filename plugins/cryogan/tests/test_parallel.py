@@ -43,10 +43,11 @@ Trained: TypeAlias = tuple[dict[int, list[float]], NDArray[np.float32]]
 
 
 @pytest.fixture
-def train(observed: Observed, recording_run: Callable[..., Any]) -> Callable[..., Trained]:
+def train(
+    observed: Observed, recording_run: Callable[..., Any], name_micrographs: Callable[[Observed], None]
+) -> Callable[..., Trained]:
     """What was measured in each step that is told of, and the volume; some noise patches are from particles' micrographs."""
-    observed.micrographs = torch.arange(len(observed)) % 3
-    observed.patch_micrographs = torch.arange(len(observed.noise_patches)) % 6
+    name_micrographs(observed)
 
     def train(**given: Any) -> Trained:
         run = recording_run(seed=method_seed(SEED, 1))

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -83,27 +82,25 @@ def test_learning_rates_do_not_rise_again_when_a_run_with_a_budget_goes_on(
     small: Callable[..., Params],
     trained: Callable[..., Any],
     recording_run: Callable[..., Any],
+    clock: Callable[[float], Callable[[], float]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """One second a step, 40 of them: the rate falls on from where it was."""
-    clock = [0.0]
-    take = train.Trainer.take_step
+    now, take = clock(1), train.Trainer.take_step
     rates: list[float] = []
 
-    def tick(self: train.Trainer, *arguments: Any) -> dict[str, float]:
-        clock[0] += 1
+    def note(self: train.Trainer, *arguments: Any) -> dict[str, float]:
         measured = take(self, *arguments)
         rates.append(self.state.network_optimiser.param_groups[0]["lr"])
         return measured
 
-    monkeypatch.setattr(train.Trainer, "take_step", tick)
-    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(train.Trainer, "take_step", note)
     monkeypatch.setattr(train, "CHECKPOINT_SECONDS", 0.0)
     params = small(steps=1000, final_rate=0.01)
-    run = recording_run(stop_at=20, left=lambda: 40 - clock[0])
+    run = recording_run(stop_at=20, left=lambda: 40 - now())
     with pytest.raises(KeyboardInterrupt):
         trained(params, run)
-    again = recording_run(file=run.file, left=lambda: 40 - clock[0])
+    again = recording_run(file=run.file, left=lambda: 40 - now())
     trainer, _ = trained(params, again)
     # the step at which the run was killed was taken twice
     assert rates == sorted(rates, reverse=True)
@@ -115,39 +112,24 @@ def test_a_checkpoint_is_written_every_minute_at_least(
     small: Callable[..., Params],
     trained: Callable[..., Any],
     recording_run: Callable[..., Any],
+    clock: Callable[[float], Callable[[], float]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Ten seconds a step, by a clock of its own; more often than twice a minute would be time lost in writing."""
-    clock, written = [0.0], []
-    take = train.Trainer.take_step
-
-    def tick(self: train.Trainer, *arguments: Any) -> dict[str, float]:
-        clock[0] += 10
-        return take(self, *arguments)
-
-    monkeypatch.setattr(train.Trainer, "take_step", tick)
-    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    run = recording_run()
-    monkeypatch.setattr(run, "checkpoint", lambda *_: written.append(clock[0]))
+    now, run, written = clock(10), recording_run(), []
+    monkeypatch.setattr(run, "checkpoint", lambda *_: written.append(now()))
     trained(small(steps=40, coarsest=None), run)
-    assert {20 <= later - earlier <= 60 for earlier, later in pairwise([0.0, *written, clock[0] + 20])} == {True}
+    assert {20 <= later - earlier <= 60 for earlier, later in pairwise([0.0, *written, now() + 20])} == {True}
 
 
 def test_a_budget_that_ends_early_has_its_snapshots_all_the_same(
     small: Callable[..., Params],
     trained: Callable[..., Any],
     recording_run: Callable[..., Any],
-    monkeypatch: pytest.MonkeyPatch,
+    clock: Callable[[float], Callable[[], float]],
 ) -> None:
-    clock, take = [0], train.Trainer.take_step
-
-    def tick(self: train.Trainer, *arguments: Any) -> dict[str, float]:
-        clock[0] += 1
-        return take(self, *arguments)
-
-    monkeypatch.setattr(train.Trainer, "take_step", tick)
-    monkeypatch.setattr(train.time, "monotonic", lambda: clock[0])
-    run = recording_run(left=lambda: 32 - clock[0])
+    now = clock(1)
+    run = recording_run(left=lambda: 32 - now())
     trained(small(steps=100_000, snapshots=4), run)
     assert len(run.snapshots) == 4  # at 1/16, 1/4 and 9/16 of the budget, and at its end
 

@@ -207,11 +207,10 @@ def test_images_are_scaled_signal_and_scaled_noise(observed: Observed, small: Ca
 
 @pytest.mark.parametrize("kind", ["spectrum", "patches", "paired"])
 def test_members_of_a_team_form_the_parts_of_one_batch(
-    kind: str, observed: Observed, small: Callable[..., Params]
+    kind: str, observed: Observed, small: Callable[..., Params], name_micrographs: Callable[[Observed], None]
 ) -> None:
     """Poses, particles, patches and their turns: the shares of two, put together, are the batch of one."""
-    observed.micrographs = torch.arange(len(observed)) % 3
-    observed.patch_micrographs = torch.arange(len(observed.noise_patches)) % 6
+    name_micrographs(observed)
 
     def member(rank: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
         team = Team()
